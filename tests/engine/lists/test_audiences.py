@@ -8,8 +8,12 @@ from msgspec.structs import replace
 
 from midstream.app.config.schema import ItemsSection
 from midstream.core.errors import NotFound, RequestInvalid
+from midstream.core.types import LogPosition
+from midstream.engine.lists import audiences
 from midstream.engine.lists.audiences import AudienceQuestion
 from midstream.engine.lists.value_rankings import ValueQuestion
+from midstream.events.schema import concat, cut
+from midstream.state.fold import Fold
 from midstream.state.pairs.covisitation_query import PairQuery
 from midstream.state.users import users
 from tests.support.rig import SMALL, Rig, view
@@ -91,6 +95,81 @@ def test_ids_are_those_of_the_last_act() -> None:
             await engine.lists.item_users(AudienceQuestion("a", 101))
 
     Rig(config=CONFIG).run(work)
+
+
+def _acts_of_five() -> list[tuple[str, str]]:
+    return [("buyer", "a"), ("buyer", "b"), ("fan", "b"), ("other", "z"), ("third", "y")]
+
+
+async def _record(rig: Rig) -> None:
+    for user, item in _acts_of_five():
+        rig.now_ms += 1_000
+        await rig.engine.record(rig.batch(act("view", user, item, f"s-{user}")))
+
+
+def _between_rows(monkeypatch, change, *, after: int) -> None:
+    """Run a change in one of the turns that a ranking leaves to others, one row of users a turn."""
+    turns, real = [], audiences.asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        turns.append(seconds)
+        if len(turns) == after:
+            await change()
+        await real(seconds)
+
+    monkeypatch.setattr(users, "PACKED_AT_ONCE", 1)
+    monkeypatch.setattr(audiences.asyncio, "sleep", sleep)
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 5])
+def test_users_are_the_same_when_another_state_comes_into_service(monkeypatch, after) -> None:
+    """A state of the same events with other slots: the scan begins again, and no score goes to another user."""
+
+    async def work(rig: Rig) -> None:
+        engine = rig.engine
+        await _record(rig)
+        log = concat([batch for _, batch in engine.log.read(LogPosition(0), 100)])
+        other = Fold(engine.fold.settings)
+        for position, row in enumerate((3, 4, 2, 0, 1)):
+            other.apply(LogPosition(position), cut(log, row, row + 1))
+        assert other.vocabulary.user_index("fan") != engine.fold.vocabulary.user_index("fan")
+        expected = [(each.user_id, each.score) for each in (await engine.lists.item_users(question)).users]
+        assert [user for user, _ in expected] == ["fan"]
+
+        async def swap() -> None:
+            engine.swap(other, engine.plans)
+
+        with monkeypatch.context() as patch:
+            _between_rows(patch, swap, after=after)
+            found = await engine.lists.item_users(question)
+        assert engine.fold is other
+        assert [(each.user_id, each.score) for each in found.users] == [
+            (user, pytest.approx(score)) for user, score in expected
+        ]
+
+    question = AudienceQuestion("a", 5)
+    Rig(config=SMALL).run(work)
+
+
+def test_a_slot_that_changes_hands_names_nobody_else(monkeypatch) -> None:
+    """A user who is erased while rows are scanned is left out; who gets the slot is not ranked in its place."""
+
+    async def work(rig: Rig) -> None:
+        engine = rig.engine
+        await _record(rig)
+        slot = engine.fold.vocabulary.user_index("fan")
+
+        async def erase() -> None:
+            await engine.erase("fan")
+            await engine.record(rig.batch(act("view", "new", "q", "s-new")))
+            assert engine.fold.vocabulary.user_index("new") == slot
+
+        with monkeypatch.context() as patch:
+            _between_rows(patch, erase, after=3)
+            found = await engine.lists.item_users(AudienceQuestion("a", 5))
+        assert found.users == []
+
+    Rig(config=SMALL).run(work)
 
 
 def test_similar_users_and_values() -> None:

@@ -27,6 +27,8 @@ from midstream.state.pairs.covisitation_query import ANSWER_MAX, PairQuery
 
 _SAME_TIME_MAX: Final = 20_000
 """Events of one log time among which an id is looked for."""
+_SCANS_MAX: Final = 3
+"""Scans of a request: a state comes into service after a rebuild, which takes longer than a scan."""
 _BESIDE: Final = PairQuery(last_items_max=1, same_item=0.0, popularity="0.5", limit=min(ANSWER_MAX, 500))
 _OVERLAP: Final = SimilarUsersItems(last_items_max=50, entries_max=500, neighbours_max=100)
 
@@ -42,6 +44,38 @@ class AudienceQuestion(msgspec.Struct, frozen=True):
 
 async def item_users(live: LiveState, asked: AudienceQuestion) -> UserRanking:
     """Return users for an item, the highest score first. Cost: about 0.5 µs a user, and 24 reads of the log each of n.
+
+    The scan begins again where another state comes into service meanwhile; after ``_SCANS_MAX`` times nobody is ranked.
+    A user who was erased or merged since the scan is left out.
+
+    Raises:
+        NotFound: Nothing is known of the item, or it was deleted.
+    """
+    for _ in range(_SCANS_MAX):
+        found = await _scanned(live, asked)
+        if found is not None:
+            best, scanned = found
+            named = [await _named(live, user_hash, score) for user_hash, score in best.ranked()]
+            return UserRanking([each for each in named if each is not None], scanned)
+    return UserRanking([], 0)
+
+
+async def similar_users(live: LiveState, user_id: str, count: int) -> UserRanking:
+    """Return users who have acted on the same items as a user, the most similar first, as ``similar_users_items`` does.
+
+    Raises:
+        NotFound: Nothing is known of the user.
+    """
+    moment = moment_of(live.fold, live.clock(), user_id)
+    if moment.user_index < 0 or live.fold.users.is_forgotten(moment.user_index):
+        raise NotFound(f'Nothing is known of user "{user_id[:128]}".')
+    found = sorted(_OVERLAP.neighbours(moment), key=lambda each: (-each.similarity, each.user_hash))
+    named = [await _named(live, each.user_hash, each.similarity) for each in found[:count]]
+    return UserRanking([each for each in named if each is not None], len(found))
+
+
+async def _scanned(live: LiveState, asked: AudienceQuestion) -> "tuple[_Best, int] | None":
+    """Return the best users of a scan and how many rows it read; None = another state came into service meanwhile.
 
     Raises:
         NotFound: Nothing is known of the item, or it was deleted.
@@ -59,45 +93,33 @@ async def item_users(live: LiveState, asked: AudienceQuestion) -> UserRanking:
     best, scanned = _Best(asked.n), 0
     for octets in fold.users.packed_rows():
         rows = octets.reshape(-1).view(fold.users.dtype)
-        best.add(scanned, _scores(fold, rows, worth, item, acted=asked.acted))
+        scores = _scores(fold, rows, worth, item, acted=asked.acted)
+        slots = np.flatnonzero(scores > 0)
+        best.add(fold.vocabulary.user_hashes(scanned + slots), scores[slots])
         scanned += len(rows)
-        if live.fold is not fold:  # another state is in service: its slots are others
-            break
         await asyncio.sleep(0)
-    named = [await _named(live, slot, score) for slot, score in best.ranked()]
-    return UserRanking([each for each in named if each is not None], scanned)
-
-
-async def similar_users(live: LiveState, user_id: str, count: int) -> UserRanking:
-    """Return users who have acted on the same items as a user, the most similar first, as ``similar_users_items`` does.
-
-    Raises:
-        NotFound: Nothing is known of the user.
-    """
-    moment = moment_of(live.fold, live.clock(), user_id)
-    if moment.user_index < 0 or live.fold.users.is_forgotten(moment.user_index):
-        raise NotFound(f'Nothing is known of user "{user_id[:128]}".')
-    found = sorted(_OVERLAP.neighbours(moment), key=lambda each: (-each.similarity, each.user_hash))
-    named = [await _named(live, each.slot, each.similarity) for each in found[:count]]
-    return UserRanking([each for each in named if each is not None], len(found))
+        if live.fold is not fold:
+            return None
+    return best, scanned
 
 
 class _Best:
-    """The users of the highest scores so far."""
+    """The users of the highest scores so far, by hash: a slot may have another user when names are looked for."""
 
     def __init__(self, count: int) -> None:
-        self._count, self._slots, self._scores = count, np.empty(0, dtype=np.int64), np.empty(0)
+        self._count, self._hashes, self._scores = count, np.empty(0, dtype=np.uint64), np.empty(0)
 
-    def add(self, first: int, scores: NDArray[np.float64]) -> None:
-        """Take the scores of users in slots from ``first`` on; 0 = none."""
-        slots = np.flatnonzero(scores > 0)
-        slots, scores = np.concatenate((self._slots, first + slots)), np.concatenate((self._scores, scores[slots]))
-        kept = np.lexsort((slots, -scores))[: self._count]
-        self._slots, self._scores = slots[kept], scores[kept]
+    def add(self, hashes: NDArray[np.uint64], scores: NDArray[np.float64]) -> None:
+        """Take users and their scores; of equal scores the lower hash comes first. A user stays once."""
+        hashes, scores = np.concatenate((self._hashes, hashes)), np.concatenate((self._scores, scores))
+        order = np.lexsort((hashes, -scores))
+        _, first = np.unique(hashes[order], return_index=True)  # a user may get another slot while rows are scanned
+        kept = order[np.sort(first)[: self._count]]
+        self._hashes, self._scores = hashes[kept], scores[kept]
 
     def ranked(self) -> list[tuple[int, float]]:
-        """Return slot and score of each, the highest first."""
-        return list(zip(self._slots.tolist(), self._scores.tolist(), strict=True))
+        """Return hash and score of each, the highest first."""
+        return list(zip(self._hashes.tolist(), self._scores.tolist(), strict=True))
 
 
 def _scores(
@@ -114,11 +136,12 @@ def _scores(
     return scores
 
 
-async def _named(live: LiveState, slot: int, score: float) -> RankedUser | None:
-    """Return the user in a slot with the id of its last act, None = the slot was given up meanwhile."""
+async def _named(live: LiveState, user_hash: int, score: float) -> RankedUser | None:
+    """Return the user of a hash with the id of its last act, None = the state has no such user any more."""
     fold = live.fold
-    user_hash, last_ms = fold.vocabulary.user_hash(slot), fold.users.last_seen_ms(slot)
-    if not user_hash or not last_ms:
+    slot = fold.vocabulary.user_slot(user_hash)
+    last_ms = fold.users.last_seen_ms(slot) if slot >= 0 else 0
+    if not last_ms:
         return None
     end = min(int(live.log.end), int(fold.log_position))
     position = await position_after(live.log, last_ms - 1, end)

@@ -316,6 +316,11 @@ class Vocabulary:
         """Return the 64-bit hash of the id of the user in a slot."""
         return int(self._users["hash"][user_index])
 
+    def user_hashes(self, user_index: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return the 64-bit hashes of the ids of the users in slots, (n,); 0 = nobody."""
+        found: NDArray[np.uint64] = self._users["hash"][user_index]
+        return found
+
     def item_index(self, item_id: str) -> int:
         """Return the index of an item, -1 when it is not known."""
         return int(self.item_indices((item_id,))[0])
