@@ -33,6 +33,8 @@ from midstream.engine.recommender import Recommender
 from midstream.engine.types import Liveness
 from midstream.events.segments.log_identity import identity_of
 from midstream.features.kinds.kinds import Count
+from midstream.serving.access.api_keys import KeyWish
+from midstream.serving.access.key_file import KeyFile
 from tests.support.fakes.rebuilds import write_config
 
 OTHER = Liveness("live", "0123456789abcdef", 4)
@@ -210,6 +212,19 @@ def test_the_address_of_a_server_that_was_killed_counts_as_none(folder: Path) ->
             assert len(erase_users(folder, config, ["ann"])) == 1  # the folder is free again
             assert read_address(folder / DATA_NAME) is None
     assert set(other.asked) == {"GET /health/live"}
+
+
+def test_no_key_goes_to_who_stands_in_for_a_killed_server(folder: Path) -> None:
+    """What a server says of itself is public: the operator's key is sent while its process is there, and not later."""
+    data = DataFolder(folder / DATA_NAME)
+    with midstream.open(folder) as shop:
+        live = shop.running.engine.liveness
+        KeyFile(data.root).create(KeyWish("shop", ("read",)), 1, "cli:test")
+        for pid, is_sent in ((live.pid, True), (gone(), False)):
+            with answering(body=Liveness("live", live.log, pid)) as other:
+                publish(data.root, address_of(shop, other.url, pid))
+                found = server_of(data)
+                assert ("authorization" in found.headers if found is not None else False) == is_sent
 
 
 def test_a_server_that_is_there_and_does_not_answer_is_told(folder: Path) -> None:

@@ -104,7 +104,9 @@ def server_of(data: DataFolder) -> FolderServerUrl | None:
     wanted = Liveness("live", _name_of(data) or address.log, address.pid)
     came = _said_at(address.url, wanted)
     if not came:
-        return FolderServerUrl(address.url, operator_key(data.root))
+        key = operator_key(data.root)
+        # What /health/live says is public: a program at the port of a killed server can say it too.
+        return FolderServerUrl(address.url, key) if not key or is_running(address.pid) else None
     if not is_running(address.pid):
         return None
     right = (

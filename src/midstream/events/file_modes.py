@@ -52,6 +52,13 @@ def open_file(path: Path, flags: int) -> int:
     return descriptor
 
 
+def keep_owner(descriptor: int, path: Path) -> None:
+    """Give a file that root writes to the owner of its folder, so that a server of that user can read it."""
+    if os.geteuid() == 0:
+        status = path.parent.stat()
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing.
 

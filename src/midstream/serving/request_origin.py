@@ -123,10 +123,11 @@ class RequestOrigin:
         if origin is not None:
             if origin.lower() in self._origins:
                 return
-            if origin.lower() in self._page_origins():
+            is_own = origin.lower() in {b"http://" + host, b"https://" + host}
+            if not is_own and origin.lower() in self._page_origins():
                 scope[PAGE_ORIGIN] = origin.lower()
                 return
-            if origin.lower() not in {b"http://" + host, b"https://" + host}:
+            if not is_own:
                 came = f"{_shown(origin)} came, with the host {_shown(host)}."
                 raise CrossSite((Fault("origin", came, _RIGHT_SITE, PAGE),))
         site = sent.get(b"sec-fetch-site")

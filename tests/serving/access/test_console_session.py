@@ -29,6 +29,8 @@ def test_cookie_is_kept_from_scripts_and_other_sites():
     assert kept.startswith("midstream_key=ms_a_b; ")
     assert {"HttpOnly", "SameSite=Strict", "Secure", "Path=/"} <= set(kept.split("; "))
     assert "Secure" not in session_cookie({"scheme": "http"}, "x")
+    for origin, is_secure in ((b"https://shop.example", True), (b"HTTPS://shop.example", True), (b"http://a", False)):
+        assert ("Secure" in session_cookie({"scheme": "http", "headers": [(b"origin", origin)]}, "x")) == is_secure
     assert "Path=/shop;" in session_cookie({MOUNTED_AT: "/shop"}, "x")
     assert "Max-Age=0;" in session_cookie({}, "")
 

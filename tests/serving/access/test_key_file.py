@@ -1,7 +1,9 @@
 """The file of keys: no secret in it but the operator's, for its owner alone, whole under changes from all sides."""
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +116,19 @@ def test_rotation_shortens_and_never_lengthens(file):
     old = file.create(KeyWish("shop", ("read",), expires_in_ms=100), 1_000, "cli:ann")
     file.rotate(old.stored.id, 5_000, 1_050, "cli:ann")
     assert file.read().keys[0].expires_ms == 1_100
+
+
+def test_file_that_root_writes_is_the_folders_owners(file, monkeypatch):
+    """A server of another user reads the next change too: the file of keys and its lock are of the folder's owner."""
+    given = set()
+
+    def note(descriptor, *owner):
+        given.add((Path(f"/proc/self/fd/{descriptor}").readlink().name, owner))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", note)
+    file.create(KeyWish("shop", ("read",)), 1, "cli:test")
+    status = file.path.parent.stat()
+    owner = (status.st_uid, status.st_gid)
+    assert given == {(".keys.json.part", owner), ("keys.lock", owner)}
+    assert file.path.stat().st_mode & 0o777 == 0o600

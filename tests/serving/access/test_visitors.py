@@ -198,3 +198,43 @@ def test_token_in_another_spelling_holds():
     sent = signed + b"." + part(hmac.digest(b"secret", signed, hashlib.sha256)).encode()
     assert claims_of(sent, "secret", NOW_MS).sub == "ann"
     assert claims_of(sent, "secret", NOW_MS + 10_000) is None
+
+
+def test_merged_id_is_no_strangers_session(page):
+    """Who signs out leaves the id behind: the next one at the device needs that user's token, or another id."""
+    page.keyed.merged.add(ANON)
+    assert not page.may({"session_id": ANON})
+    assert not page.may({"user_id": "anon-another0123456789", "session_id": ANON})
+    assert not page.may({"type": "view", "item_id": "mug", "session_id": ANON}, "/v1/events")
+    assert page.may({"user_id": "ann", "session_id": ANON}, proof=token(page.secret))
+    assert page.may({"session_id": "anon-another0123456789"})
+
+
+def test_tokens_hold_under_both_secrets_while_a_key_is_rotated(keyed):
+    """Open pages have the old key and the shop's server has one of two secrets; a revoked key's secret ends."""
+    page = Page(keyed, name="pages")
+    keyed.file.rotate("pages", 3_600_000, keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    old, new = keyed.keys
+    stranger = Page(keyed, name="others")
+    for each in (old, new):
+        assert page.may({"user_id": "ann"}, proof=token(each.user_secret))
+    assert not page.may({"user_id": "ann"}, proof=token(stranger.secret))
+    keyed.file.revoke(new.id, keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    assert not page.may({"user_id": "ann"}, proof=token(new.user_secret))
+
+
+def test_console_and_a_browser_key_share_an_origin(keyed):
+    """A page of the server's own name is no other site's: a server's key counts there, and a browser key as before."""
+    own = "https://test"
+    browser = keyed.make("events:write", "recommend", origins=(own,))
+    reader = keyed.make("read")
+    headers = {"origin": own, "sec-fetch-site": "same-origin"}
+    assert keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": reader, **headers}).status_code < 300
+    assert keyed.ask(browser, "POST", "/v1/recommendations", {"user_id": ANON}, headers).status_code == 200
+    assert keyed.ask(browser, "POST", "/v1/recommendations", {"user_id": "ann"}, headers).status_code == 403
+    assert (
+        keyed.ask(browser, "POST", "/v1/recommendations", {"user_id": ANON}, {"origin": "http://test"}).status_code
+        == 403
+    )

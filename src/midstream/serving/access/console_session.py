@@ -32,7 +32,9 @@ def cookie_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def session_cookie(scope: Scope, key: str) -> str:
     """Return the header that keeps a key in the browser, or takes it away where the key is empty."""
-    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    origin = next((value for name, value in scope.get("headers", ()) if name == b"origin"), b"")
+    is_secure = scope.get("scheme") == "https" or origin.lower().startswith(b"https://")  # the latter behind a proxy
+    secure = "; Secure" if is_secure else ""
     age = SESSION_S_MAX if key else 0
     return f"{_NAME.decode()}={key}; Max-Age={age}; Path={_mounted_at(scope) or '/'}; HttpOnly; SameSite=Strict{secure}"
 

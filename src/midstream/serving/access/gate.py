@@ -151,7 +151,10 @@ class KeyGate:
         if path not in ROUTES_OF_PAGES or scope["method"] not in {"GET", "POST"}:
             came = f"{scope['method']} {path[:60]} came with a browser key."
             raise ScopeMissing((Fault("path", came, f"One of: {', '.join(sorted(ROUTES_OF_PAGES))}.", PAGE),))
-        visitor = PageVisitor(key, scope, self._keys.wall_ms(), self._is_merged)
+        now_ms = self._keys.wall_ms()
+        ring = self._keys.ring()
+        kin = () if ring is None else ring.user_secrets(key, now_ms)
+        visitor = PageVisitor(key, kin, scope, now_ms, self._is_merged)
         if scope["method"] == "GET":
             visitor.require_query(any_query_fields(scope))
             return receive

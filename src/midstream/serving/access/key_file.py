@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
-from midstream.events.file_modes import make_folder, open_file
-from midstream.events.whole_file import write_whole
+from midstream.events.file_modes import keep_owner, make_folder, open_file
+from midstream.events.whole_file import WholeFile
 from midstream.serving.access.api_keys import (
     KEYS_MAX,
     OPERATOR_ID,
@@ -118,11 +118,18 @@ class KeyFile:
         make_folder(self.path.parent)
         lock = open_file(self._lock, os.O_RDWR)
         try:
+            keep_owner(lock, self._lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             stored = self.read() or StoredKeys(key_text(OPERATOR_ID), ())
-            yield stored, lambda changed: write_whole(self.path, msgspec.json.format(msgspec.json.encode(changed)))
+            yield stored, self._write
         finally:
             os.close(lock)
+
+    def _write(self, changed: StoredKeys) -> None:
+        """Replace the file; its owner is that of the folder."""
+        with WholeFile(self.path) as file:
+            keep_owner(file.fileno(), self.path)
+            file.write(msgspec.json.format(msgspec.json.encode(changed)))
 
 
 def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:

@@ -56,6 +56,11 @@ class KeyRing:
             return None
         return None if found.expires_ms and now_ms >= found.expires_ms else found
 
+    def user_secrets(self, key: ApiKey, now_ms: int) -> list[str]:
+        """Return the user secrets of the live keys of a key's name: while one takes the other's place both hold."""
+        live = (each.stored for each in self.by_id.values() if each.stored is not None)
+        return [each.user_secret for each in live if each.name == key.name and each.state(now_ms) == "live"]
+
 
 def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
     """Return the keys of a file that are live."""

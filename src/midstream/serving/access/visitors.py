@@ -41,8 +41,10 @@ IsMerged = Callable[[str], bool]
 class PageVisitor:
     """Who a page may speak for in one request."""
 
-    def __init__(self, key: ApiKey, scope: Scope, now_ms: int, is_merged: IsMerged) -> None:
-        """Read the token of a request.
+    def __init__(
+        self, key: ApiKey, user_secrets: Iterable[str], scope: Scope, now_ms: int, is_merged: IsMerged
+    ) -> None:
+        """Read the token of a request, which holds under one of ``user_secrets``.
 
         Raises:
             ScopeMissing: The page is not of the key's origins, or a token came that does not hold.
@@ -56,7 +58,8 @@ class PageVisitor:
         self._claims: UserClaims | None = None
         token = sent.get(HEADER)
         if token is not None:
-            self._claims = claims_of(token, key.user_secret, now_ms)
+            found = (claims_of(token, each, now_ms) for each in user_secrets)
+            self._claims = next((each for each in found if each is not None), None)
             if self._claims is None:
                 right = (
                     "A JSON Web Token (HS256) under the key's user secret, with sub and exp, valid for a day at most."
@@ -108,13 +111,17 @@ class PageVisitor:
         is_proven = claims is not None and claims.sub == user_id
         if isinstance(user_id, str) and not is_proven and not self._is_own(user_id):
             raise _unproven(f"{where}/user_id", user_id)
-        is_proven = claims is not None and claims.sid == session_id
-        if isinstance(session_id, str) and not is_proven and not _ANONYMOUS.fullmatch(session_id):
+        is_own = claims is not None and claims.sid == session_id
+        if isinstance(session_id, str) and not is_own and not self._is_own_session(session_id, is_proven=is_proven):
             raise _unproven(f"{where}/session_id", session_id)
 
     def _is_own(self, user_id: str) -> bool:
         """Return whether a page may have drawn an id, and it is no other user's."""
         return _ANONYMOUS.fullmatch(user_id) is not None and not self._is_merged(user_id)
+
+    def _is_own_session(self, session_id: str, *, is_proven: bool) -> bool:
+        """Return whether a page may have drawn it; one that was merged into a user needs a proven user beside it."""
+        return _ANONYMOUS.fullmatch(session_id) is not None and (is_proven or not self._is_merged(session_id))
 
 
 def require_json(scope: Scope) -> None:
