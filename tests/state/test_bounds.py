@@ -40,5 +40,5 @@ def test_what_is_listed_is_what_a_million_events_made_resident() -> None:
     run = [sys.executable, "-m", CROWD]
     measured = [subprocess.run(run, check=True, capture_output=True, cwd=ROOT).stdout for _ in range(2)]
     found = json.loads(measured[-1])  # the first one may have compiled, and what that leaves is used again
-    assert found["listed"] > 500 << 20
+    assert found["listed"] > 250 << 20
     assert found["listed"] / MARGIN <= found["resident"] <= found["listed"] * MARGIN
