@@ -233,6 +233,10 @@ def test_one_answer_serves_equal_queries_until_a_document_changes(monkeypatch):
     change(shop, "a", operation="patch", available=False)
     assert set(searched(shop, "lamp")) == {"b"}
     assert searched(shop, "lam", prefix=False) == {}
+    change(shop, "c", title="oak")
+    assert set(searched(shop, "la")) == {"b"}
+    change(shop, "c", title="lampoon")  # takes the number that "oak" gave back
+    assert set(searched(shop, "la")) == {"b", "c"}
 
 
 def test_numbers_of_words_that_no_item_has_are_given_again(monkeypatch):

@@ -93,9 +93,9 @@ async def _scanned(live: LiveState, asked: AudienceQuestion) -> "tuple[_Best, in
     best, scanned = _Best(asked.n), 0
     for octets in fold.users.packed_rows():
         rows = octets.reshape(-1).view(fold.users.dtype)
-        scores = _scores(fold, rows, worth, item, acted=asked.acted)
-        slots = np.flatnonzero(scores > 0)
-        best.add(fold.vocabulary.user_hashes(scanned + slots), scores[slots])
+        sums = _scores(fold, rows, worth, item, acted=asked.acted)
+        slots = np.flatnonzero(sums > 0)
+        best.add(fold.vocabulary.user_hashes(scanned + slots), sums[slots])
         scanned += len(rows)
         await asyncio.sleep(0)
         if live.fold is not fold:

@@ -295,6 +295,7 @@ class TextIndex:
 
     def _take(self, number: int, item: int) -> None:
         """Take an item out of the entries of a word; a word without entries gives its number back."""
+        self._answer = None
         entries = self._entries[number]
         del entries[bisect_left(entries, item << _COUNT_BITS)]
         self._sizes[number] -= 1
@@ -308,6 +309,7 @@ class TextIndex:
 
     def _enter(self, number: int, item: int, count: int) -> None:
         """Put an item with its count into the entries of a word, or replace its count."""
+        self._answer = None
         entries, packed = self._entries[number], item << _COUNT_BITS | count
         place = bisect_left(entries, item << _COUNT_BITS)
         if place < len(entries) and entries[place] >> _COUNT_BITS == item:
@@ -319,7 +321,6 @@ class TextIndex:
 
     def _hold(self, item: int, held: "array[int]") -> None:
         """Keep the words of an item, none with an empty array."""
-        self._answer = None
         self._length_sum -= int(self._length[item])
         self._length[item] = sum(each & _COUNT_MASK for each in held)
         self._length_sum += int(self._length[item])
