@@ -1161,7 +1161,9 @@ BUGS = (
         "any_origin_may_ask",
         (
             Edit(
-                GATE, "            if origin.lower() not in {", "            if not origin and origin.lower() not in {"
+                GATE,
+                "            is_own = origin.lower() in {",
+                "            is_own = bool(origin) or origin.lower() in {",
             ),
         ),
         GATED,
