@@ -1,4 +1,4 @@
-"""Folds a catalogue and a million acts of many users on it; prints what that made resident, and what the tables list.
+"""Folds a catalogue and 3.6 million acts of many users on it; prints what that made resident, and what the tables list.
 
 Memory is asked for in small pages, so that what a machine gives does not matter.
 """
@@ -15,8 +15,8 @@ from midstream.state.settings import FoldSettings
 from tests.state.flood import START_MS, resident_bytes, views
 from tests.support.events import random_events, tiny_settings
 
-EVENTS, STEP = 1_000_000, 20_000
-USERS = 300_000
+EVENTS, STEP = 3_600_000, 20_000
+USERS = 1_000_000
 ITEMS = 20_000
 
 

@@ -14,8 +14,6 @@ FLOOD = Path(__file__).with_name("flood.py")
 CROWD = "tests.state.crowd"
 ROOT = FLOOD.parents[2]
 MARGIN = 1.05
-BEGUN_PAGES = 6 * 2**21
-"""Pages of 2 MiB in which an array ends: what lies behind its last row is resident and not listed."""
 
 
 @pytest.mark.long
@@ -37,10 +35,10 @@ def test_ten_million_users_and_a_million_made_up_items_stay_within_the_sizes() -
     assert found["refused_items"] > 0
 
 
-def test_what_is_listed_is_what_a_million_events_made_resident() -> None:
+def test_what_is_listed_is_what_millions_of_events_made_resident() -> None:
     """Within 5 %, beside the process: documents are among it, and lists of sessions of items that have any."""
     run = [sys.executable, "-m", CROWD]
     measured = [subprocess.run(run, check=True, capture_output=True, cwd=ROOT).stdout for _ in range(2)]
     found = json.loads(measured[-1])  # the first one may have compiled, and what that leaves is used again
-    assert found["listed"] > 250 << 20
-    assert found["listed"] / MARGIN <= found["resident"] <= found["listed"] * MARGIN + BEGUN_PAGES
+    assert found["listed"] > 500 << 20
+    assert found["listed"] / MARGIN <= found["resident"] <= found["listed"] * MARGIN
