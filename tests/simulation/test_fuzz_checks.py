@@ -5,6 +5,7 @@ from hashlib import blake2b
 import msgspec
 import pytest
 
+from midstream.core.answers.events import EventsAnswer, Result
 from midstream.core.errors import Fault
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, TimestampMs
@@ -12,7 +13,6 @@ from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
 from midstream.events.disk import RealDisk
 from midstream.events.schema import Event, build
-from midstream.serving.events.ingest import EventsAnswer, Result
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import NOTHING
 from tests.support.dice import Dice

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from midstream.app.server_address import server_headers
+from midstream.core.answers.problems import Problem
 from midstream.core.errors import (
     Fault,
     Invalid,
@@ -19,7 +20,6 @@ from midstream.core.errors import (
     RequestInvalid,
     StoreUnavailable,
 )
-from midstream.serving.http.problems import Problem
 
 if TYPE_CHECKING:
     import httpx

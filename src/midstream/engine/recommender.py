@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 import msgspec
 import numpy as np
 
+from midstream.core.answers.placements import PlacementDetail, PlacementView
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.answer_tables import feature_rows, ids_of, joined, parts_of, slate_rows
@@ -19,7 +20,7 @@ from midstream.engine.experiments.calls import ExperimentCalls
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, Parts
 from midstream.engine.instance import Instance
 from midstream.engine.placements.control_changes import Said
-from midstream.engine.placements.views import PlacementDetail, PlacementView, Preview
+from midstream.engine.placements.views import Preview
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.keywords import FeatureRequest, ManyRequest, RankRequest, Request, SharedRequest
 from midstream.engine.requests.python_values import id_of, read_request, slots_of

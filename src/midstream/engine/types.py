@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.explanations import SlateWhy
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.types import Failure, Index, LogPosition, Score, TimestampMs
-from midstream.ranking.explain.explanation import SlateWhy
 
 Value = str | float | bool
 ANY_PLACEMENT = "*"

@@ -10,12 +10,12 @@ import pytest
 from midstream.app.config.schema import Config, Placement
 from midstream.app.explain.explain import TURNS_MAX, explain_request, explain_through
 from midstream.app.opening import open_running, open_shop
+from midstream.core.answers.explanations import Explained
 from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, RequestInvalid, StoreUnavailable
 from midstream.engine.answer.lookups import served_body
 from midstream.engine.child_process import Ended
 from midstream.engine.explain.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer, Job
 from midstream.engine.types import Ask
-from midstream.ranking.explain.explained import Explained
 from midstream.ranking.record.served import blank_served
 from midstream.state.settings import StateLimits
 from tests.support.patience import PATIENCE_S

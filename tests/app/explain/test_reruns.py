@@ -14,13 +14,14 @@ from midstream.app.config_history import settings_of
 from midstream.app.explain.reruns import Reruns, find_request, logged_requests
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import loaded_state
+from midstream.core.answers.explanations import FieldDifference
 from midstream.core.errors import NotFound
 from midstream.engine.circuit_breaker import BENCHED
 from midstream.engine.folder import DataFolder
 from midstream.engine.snapshots import worker
 from midstream.engine.snapshots.worker import SnapshotOrder
 from midstream.events.served_body import ServedBody, decode_body, encode_body
-from midstream.ranking.explain.differences import FieldDifference, differences
+from midstream.ranking.explain.differences import differences
 from midstream.ranking.record.served import _NOBODY
 from midstream.state.settings import encode_settings
 from tests.support.busy import NAMES, Busy, served_shop

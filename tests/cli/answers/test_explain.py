@@ -12,11 +12,17 @@ from midstream.app.explain.reruns import Rerun
 from midstream.app.opening import open_shop
 from midstream.cli.answers.explained import effect_text, lines_of, print_explained, print_item
 from midstream.cli.app import main
-from midstream.ranking.explain.differences import FieldDifference
-from midstream.ranking.explain.explained import Explained
-from midstream.ranking.explain.explanation import ItemWhy, LedBy, Proposed, Removed, SlateWhy
-from midstream.ranking.explain.rule_effects import Effect
-from midstream.ranking.explain.score_parts import ScoreParts
+from midstream.core.answers.explanations import (
+    Effect,
+    Explained,
+    FieldDifference,
+    ItemWhy,
+    LedBy,
+    Proposed,
+    Removed,
+    ScoreParts,
+    SlateWhy,
+)
 from tests.support.fakes.models import CONFIG
 
 FILE = CONFIG.partition("[[placements]]")[0]

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
+from midstream.core.answers.events import EventsAnswer
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, Failure, LogPosition, Mask, TimestampMs
@@ -54,7 +55,6 @@ from midstream.retrieval.popular import Popular
 from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.trending import Trending
-from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.slates.recommendations import (
     RankBody,
     RecommendationBody,

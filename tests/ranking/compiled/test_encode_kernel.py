@@ -6,8 +6,8 @@ Whole slates are compared with the pipeline's in ``test_answer_kernel`` and in t
 import msgspec
 import numpy as np
 
+from midstream.core.answers.slates import SlateItem
 from midstream.ranking.compiled.encode_kernel import put_score
-from midstream.serving.slates.recommendations import SlateItem
 
 
 def test_scores_are_written_as_json_has_them() -> None:

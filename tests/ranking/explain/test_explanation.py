@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.core.answers.explanations import Effect, SlateWhy
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.traits import BOUNDED
@@ -22,8 +23,7 @@ from midstream.features.language import Condition, condition
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import FtrlOptions, fit_ftrl
 from midstream.ranking.explain import score_parts as score_parts_module
-from midstream.ranking.explain.explanation import SlateWhy, explain, served_in_words, with_parts
-from midstream.ranking.explain.rule_effects import Effect
+from midstream.ranking.explain.explanation import explain, served_in_words, with_parts
 from midstream.ranking.explain.score_parts import frame_of, score_parts
 from midstream.ranking.explain.why_not import asked_of, conjuncts, why
 from midstream.ranking.filters.available import Available

@@ -5,10 +5,11 @@ import math
 import msgspec
 import pytest
 
+from midstream.core.answers.slates import Slate
 from midstream.core.errors import ExplanationFailed, NotFound
 from midstream.engine.types import Answer, AnswerItem
 from midstream.serving.app import asgi
-from midstream.serving.slates.recommendations import Slate, slate_of
+from midstream.serving.slates.recommendations import slate_of
 
 PATH = "/v1/requests/r-1/explanation"
 

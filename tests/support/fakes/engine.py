@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from midstream.core.answers.explanations import ItemWhy, SlateWhy
 from midstream.core.errors import Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
@@ -50,7 +51,6 @@ from midstream.features.declarations import Declarations
 from midstream.features.kinds.kinds import Boolean, Category, Count, Number
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.metrics import EventOutcome, Metrics
-from midstream.ranking.explain.explanation import ItemWhy, SlateWhy
 from midstream.ranking.plan import SEARCH, SIMILAR
 from tests.support.fakes.lists import FakeLists
 

@@ -1,14 +1,6 @@
 """Lists that note what they were asked for, for tests of what stands in front of an engine."""
 
-from midstream.engine.lists.audiences import AudienceQuestion
-from midstream.engine.lists.audit_pages import AuditListing
-from midstream.engine.lists.event_pages import EventListing
-from midstream.engine.lists.item_pages import ItemListing
-from midstream.engine.lists.lists import LIMIT_DEFAULT, RANKED_DEFAULT, require_limit, require_size
-from midstream.engine.lists.request_pages import RequestListing
-from midstream.engine.lists.user_pages import UserListing
-from midstream.engine.lists.value_rankings import ValueQuestion
-from midstream.engine.lists.views import (
+from midstream.core.answers.lists import (
     AuditPage,
     EventPage,
     ItemPage,
@@ -18,6 +10,14 @@ from midstream.engine.lists.views import (
     UserRanking,
     ValueRanking,
 )
+from midstream.engine.lists.audiences import AudienceQuestion
+from midstream.engine.lists.audit_pages import AuditListing
+from midstream.engine.lists.event_pages import EventListing
+from midstream.engine.lists.item_pages import ItemListing
+from midstream.engine.lists.lists import LIMIT_DEFAULT, RANKED_DEFAULT, require_limit, require_size
+from midstream.engine.lists.request_pages import RequestListing
+from midstream.engine.lists.user_pages import UserListing
+from midstream.engine.lists.value_rankings import ValueQuestion
 
 
 class FakeLists:

@@ -2,17 +2,10 @@
 
 import msgspec
 
+from midstream.core.answers.placements import AsideView, PlacementDetail, PlacementVersionView, PlacementView
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.placements.control_changes import Said
-from midstream.engine.placements.views import (
-    AsideView,
-    PlacementDetail,
-    PlacementVersionView,
-    PlacementView,
-    Preview,
-    document_of,
-    origin_of,
-)
+from midstream.engine.placements.views import Preview, document_of, origin_of
 from midstream.engine.types import Answer, Ask
 from midstream.state.control.placements import PlacementVersion, hash_of
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from midstream.core.answers.events import EventsAnswer, Result
 from midstream.core.errors import (
     AppendFailed,
     CommitTooSlow,
@@ -16,7 +17,6 @@ from midstream.core.errors import (
 )
 from midstream.core.types import LogPosition
 from midstream.engine.tokens import parse_position
-from midstream.serving.events.ingest import EventsAnswer, Result
 from tests.support.dice import Dice
 from tests.support.fuzz.conditions import STRICT_FILTER
 from tests.support.fuzz.ledger import Broken, ServedSlate

@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from midstream.core.answers.events import EventsAnswer
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.events.dead_letters.dead_letters import DeadLetter
 from midstream.events.dead_letters.resending import event_of
 from midstream.ranking.plan import Plan
-from midstream.serving.events.ingest import EventsAnswer
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.settings import FoldSettings
 from tests.support.fuzz.traffic import Face, TrafficBatch, rows_of

@@ -15,6 +15,7 @@ import msgspec
 from midstream.app.config.schema import UsersSection
 from midstream.app.letter_erasure import forget_in_pieces
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
+from midstream.core.answers.events import EventsAnswer
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
@@ -26,7 +27,7 @@ from midstream.engine.tokens import parse_position
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
+from midstream.serving.events.ingest import Ingest, IngestOptions
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.bulk_changes import CatalogueSubject
 from midstream.serving.slates.recommendations import Recommendations, recording

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from midstream.core.answers.events import Result
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.admitted_batch import RecordedBatch
 from midstream.engine.types import Outcome
 from midstream.events.pieces import Piece, line_pieces
 from midstream.serving.events.bulk import IN_FLIGHT_MAX
-from midstream.serving.events.ingest import Ingest, Result
+from midstream.serving.events.ingest import Ingest
 from midstream.serving.slates.bulk_changes import CatalogueSubject, as_lines
 from tests.support.fuzz.ledger import Broken
 

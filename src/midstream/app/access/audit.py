@@ -7,9 +7,9 @@ import numpy as np
 
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME
+from midstream.core.answers.lists import AuditRow
 from midstream.core.kinds import Kind
 from midstream.engine.lists.audit_pages import audit_record_of
-from midstream.engine.lists.views import AuditRow
 from midstream.events.schema import text_column
 from midstream.serving.access.api_keys import ApiKey
 from midstream.serving.access.key_file import KeyFile

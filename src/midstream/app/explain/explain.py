@@ -15,12 +15,12 @@ from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import config_to_read
 from midstream.app.server_address import server_headers
 from midstream.app.server_refusals import refusal_of
+from midstream.core.answers.explanations import Explained
 from midstream.core.errors import NotFound, StoreUnavailable
 from midstream.core.types import LogPosition
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.explain.explainer import JOB_S_MAX, WAITING_MAX
 from midstream.events.schema import event_at
-from midstream.ranking.explain.explained import Explained
 from midstream.ranking.explain.why_not import explain_with
 
 ANSWER_S_MAX = 30

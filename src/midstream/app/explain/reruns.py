@@ -22,6 +22,7 @@ from midstream.app.config_history import config_named, keyed
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, config_to_read, loaded_state
 from midstream.app.wiring import declarations, placements, plan
+from midstream.core.answers.explanations import FieldDifference
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Models, Moment, Query, Served
@@ -35,7 +36,7 @@ from midstream.engine.models.standing_models import models_of
 from midstream.events.schema import event_at
 from midstream.events.served_body import ServedBody, decode_body
 from midstream.features.declarations import Declarations
-from midstream.ranking.explain.differences import FieldDifference, differences
+from midstream.ranking.explain.differences import differences
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.outside_scores import outside_scores

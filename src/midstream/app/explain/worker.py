@@ -6,11 +6,11 @@ It runs beside the server at a lower priority, and changes nothing.
 from pathlib import Path
 
 from midstream.app.explain.explain import explain_at
+from midstream.core.answers.explanations import Explained
 from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
 from midstream.engine.explain.explainer import ExplainOrder
-from midstream.ranking.explain.explained import Explained
 
 
 def run(order: ExplainOrder, pace: Pace) -> Explained:

@@ -12,12 +12,12 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView, answering_of
 from midstream.app.inspect.model_standing import model_standings
 from midstream.app.opening import Outside
+from midstream.core.answers.explanations import SlateWhy
 from midstream.core.types import Moment, Served
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.stores.connector import closing_runner
 from midstream.engine.types import Ask
 from midstream.events.faults import shown
-from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.explain.why_not import explain_with
 from midstream.ranking.fetch_cache import FetchCache
 from midstream.ranking.pipeline import recommend

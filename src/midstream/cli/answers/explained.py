@@ -8,9 +8,7 @@ from midstream.cli.console import UNKNOWN, out, say, score_text, table_of
 from midstream.cli.features.now import time_text
 
 if TYPE_CHECKING:
-    from midstream.ranking.explain.explained import Explained
-    from midstream.ranking.explain.explanation import ItemWhy, Proposed, SlateWhy
-    from midstream.ranking.explain.rule_effects import Effect
+    from midstream.core.answers.explanations import Effect, Explained, ItemWhy, Proposed, SlateWhy
 
 COLUMNS = 100
 """Of a line that no terminal shows, where ids are not longer: a window beside another."""

@@ -26,9 +26,9 @@ from midstream.cli.help import CommandHelp, GroupHelp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.engine.placements.views import PlacementDetail, PlacementVersionView
-    from midstream.serving.slates.bodies import PlacementList, PreviewSlates
-    from midstream.serving.slates.recommendations import Slate
+    from midstream.core.answers.placements import PlacementDetail, PlacementList, PlacementVersionView
+    from midstream.core.answers.slates import Slate
+    from midstream.serving.slates.bodies import PreviewSlates
 
 app = typer.Typer(
     cls=GroupHelp,

@@ -14,7 +14,7 @@ from midstream.core.errors import RequestInvalid
 
 if TYPE_CHECKING:
     from midstream.app.inspect.query_offline import OfflineAnswer
-    from midstream.ranking.explain.explanation import SlateWhy
+    from midstream.core.answers.explanations import SlateWhy
 
 app = typer.Typer()
 _OPTIONS = {

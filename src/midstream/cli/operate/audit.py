@@ -9,7 +9,7 @@ from midstream.cli.console import HERE, AsJson, Folder, out, print_json, say, ta
 from midstream.cli.help import CommandHelp
 
 if TYPE_CHECKING:
-    from midstream.engine.lists.views import AuditRow
+    from midstream.core.answers.lists import AuditRow
 
 app = typer.Typer()
 Count = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100_000, help="Changes at most.")]

@@ -53,7 +53,7 @@ class Job:
     progress: float = 0.0
     """Share of the events that its state has, 0 to 1."""
     result: bytes = b""
-    """JSON of ``ranking.explain.explained.Explained``; empty until it is done."""
+    """JSON of ``core.answers.explanations.Explained``; empty until it is done."""
     error: MidstreamError | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float = 0.0

@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.lists import RankedUser, UserRanking
 from midstream.core.errors import NotFound
 from midstream.core.types import LogPosition
 from midstream.engine.lists.list_filter import moment_of
 from midstream.engine.lists.log_users import ACTS, LogUsers, of_kinds
 from midstream.engine.lists.log_walk import PIECE_EVENTS, position_after
-from midstream.engine.lists.views import RankedUser, UserRanking
 from midstream.engine.live import LiveState
 from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.state.fold import Fold

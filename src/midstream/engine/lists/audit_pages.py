@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from midstream.core.answers.lists import AuditPage, AuditRow
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
@@ -16,7 +17,6 @@ from midstream.engine.lists.list_cursor import PAGE, read_cursor
 from midstream.engine.lists.log_users import of_kinds
 from midstream.engine.lists.log_walk import position_after, walk_back
 from midstream.engine.lists.place import begin_of, cursor_at, cursor_behind
-from midstream.engine.lists.views import AuditPage, AuditRow
 from midstream.engine.live import LiveState
 from midstream.events.schema import Event, build, text_column
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.lists import EventPage
 from midstream.core.errors import Fault, NotFound, RequestInvalid
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.nearest import nearest
@@ -18,7 +19,6 @@ from midstream.engine.lists.list_cursor import PAGE, read_cursor
 from midstream.engine.lists.log_users import LogUsers
 from midstream.engine.lists.log_walk import position_after, walk_back
 from midstream.engine.lists.place import begin_of, cursor_at, cursor_behind
-from midstream.engine.lists.views import EventPage
 from midstream.engine.live import LiveState
 from midstream.events.json.encode import to_object
 from midstream.events.schema import event_at, text_column

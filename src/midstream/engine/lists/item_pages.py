@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from midstream.core.answers.lists import ItemPage, ListedItem
 from midstream.core.types import Index, TimestampMs
 from midstream.engine.lists.list_cursor import ListCursor, read_cursor, refused, write_cursor
 from midstream.engine.lists.list_filter import OF_ITEMS, compiled, moment_of
-from midstream.engine.lists.views import ItemPage, ListedItem
 from midstream.engine.live import LiveState
 from midstream.features.language import Condition
 from midstream.state.fold import Fold

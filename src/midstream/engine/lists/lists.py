@@ -3,6 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from midstream.core.answers.lists import (
+    AuditPage,
+    EventPage,
+    ItemPage,
+    RequestPage,
+    UserPage,
+    UserRanking,
+    ValueRanking,
+)
 from midstream.core.errors import Fault, Overloaded, RequestInvalid
 from midstream.engine.lists.audiences import AudienceQuestion, item_users, similar_users
 from midstream.engine.lists.audit_pages import AuditListing, audit_page
@@ -12,15 +21,6 @@ from midstream.engine.lists.list_cursor import PAGE
 from midstream.engine.lists.request_pages import RequestListing, request_page
 from midstream.engine.lists.user_pages import UserListing, user_page
 from midstream.engine.lists.value_rankings import ValueQuestion, user_values
-from midstream.engine.lists.views import (
-    AuditPage,
-    EventPage,
-    ItemPage,
-    RequestPage,
-    UserPage,
-    UserRanking,
-    ValueRanking,
-)
 from midstream.engine.live import LiveState
 
 LIMIT_MAX: Final = 1_000

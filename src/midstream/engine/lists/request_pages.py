@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from midstream.core.answers.lists import ListedRequest, RequestPage
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
@@ -12,7 +13,6 @@ from midstream.engine.lists.list_cursor import PAGE, read_cursor
 from midstream.engine.lists.log_users import LogUsers, of_kinds
 from midstream.engine.lists.log_walk import PIECE_EVENTS, position_after, walk_back
 from midstream.engine.lists.place import begin_of, cursor_at, cursor_behind
-from midstream.engine.lists.views import ListedRequest, RequestPage
 from midstream.engine.live import LiveState
 from midstream.events.schema import text_column
 from midstream.experiments.names import arm_of

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from midstream.core.answers.lists import ListedUser, UserPage
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
 from midstream.engine.lists.list_cursor import read_cursor
@@ -19,7 +20,6 @@ from midstream.engine.lists.list_filter import OF_USERS, compiled, moment_of
 from midstream.engine.lists.log_users import ACTS, LogUsers, of_kinds
 from midstream.engine.lists.log_walk import PIECE_EVENTS, walk_back
 from midstream.engine.lists.place import begin_of, cursor_at, cursor_behind
-from midstream.engine.lists.views import ListedUser, UserPage
 from midstream.engine.live import LiveState
 from midstream.features.language import Condition
 from midstream.state.fold import Fold

@@ -9,12 +9,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from midstream.core.answers.lists import RankedValue, ValueRanking
 from midstream.core.errors import Fault, NotFound, RequestInvalid
 from midstream.core.nearest import nearest
 from midstream.core.types import TimestampMs
 from midstream.engine.lists.list_cursor import PAGE
 from midstream.engine.lists.list_filter import moment_of
-from midstream.engine.lists.views import RankedValue, ValueRanking
 from midstream.engine.live import LiveState
 from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.state.fold import Fold

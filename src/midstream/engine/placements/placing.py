@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from midstream.core.answers.placements import AsideView, PlacementDetail, PlacementView
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
@@ -27,9 +28,6 @@ from midstream.engine.models.pinned_versions import holding
 from midstream.engine.placements.control_changes import PAGE, ControlChanges, Said, require_texts
 from midstream.engine.placements.dry_run import plans_to_try, require_kept
 from midstream.engine.placements.views import (
-    AsideView,
-    PlacementDetail,
-    PlacementView,
     Preview,
     aside_views,
     document_of,

@@ -9,6 +9,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
+from midstream.core.answers.explanations import FieldDifference
 from midstream.events.served_body import ServedBody
 
 _FLOATS = frozenset({"scores", "propensities", "feature_values", "order_scores", "order_propensities"})
@@ -16,15 +17,6 @@ _FLOATS = frozenset({"scores", "propensities", "feature_values", "order_scores",
 _SHOWN_CHARACTERS = 200
 _PASSED_BY = frozenset({"version"})
 """Fields that a later release writes for the same answer."""
-
-
-class FieldDifference(msgspec.Struct, frozen=True):
-    """A field that was one thing then and is another now."""
-
-    field: str
-    """Field of the record, with the position in the slate where only one differs: ``ids[3]``."""
-    then: str
-    now: str
 
 
 def differences(then: ServedBody, now: ServedBody) -> tuple[FieldDifference, ...]:

@@ -5,103 +5,26 @@ it, so answers cost nothing for it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.explanations import ItemWhy, LedBy, Proposed, SlateWhy
 from midstream.core.errors import ShapeMismatch
 from midstream.core.protocols import Source
 from midstream.core.types import Candidates, Failure, Index, Moment, Served
 from midstream.ranking.boundary import Account, boundary
-from midstream.ranking.explain.rule_effects import Effect, amounts_of, effects_of
-from midstream.ranking.explain.score_parts import ScoreParts, score_parts
+from midstream.ranking.explain.rule_effects import amounts_of, effects_of
+from midstream.ranking.explain.score_parts import score_parts
 from midstream.ranking.frame import of_type
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.selectors.top_k import best_first
 from midstream.retrieval.evidence import NOTHING, Evidence, Led, SaysWhy
 from midstream.state.ids.vocabulary import Vocabulary
-
-
-class LedBy(msgspec.Struct, frozen=True):
-    """An item of the asker's that led to another."""
-
-    id: str
-    share: float
-    """Share of this item in the evidence of the source, above 0 and at most 1."""
-
-
-class Proposed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Proposal of an item by one source."""
-
-    source: str
-    rank: int
-    """0 = its best."""
-    score: float | None
-    """None = it is no number."""
-    led_by: tuple[LedBy, ...] = ()
-    facts: Mapping[str, str | float | None] = {}
-    """Counts of the source, where its evidence is not the user's history; None = unknown."""
-
-
-class Removed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Removal of an item by a filter."""
-
-    filter: str
-    part: str = ""
-    """The part of the filter's text that is not true, as it is written; empty where there is no text."""
-
-
-class ItemWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Why one item is where it is."""
-
-    id: str
-    outcome: str
-    """``served``, ``not_selected`` (scored, and not in the slate), ``not_scored`` (cut), ``removed`` (by a filter),
-    ``not_proposed``, ``deleted``, ``unknown``, or ``unexplained`` (a component that decided it fails in the rerun)."""
-    because: str
-    """The same in a sentence."""
-    position: int | None = None
-    propensity: float | None = None
-    score: float | None = None
-    """None = it has none, as a pinned item may."""
-    rank: int | None = None
-    """Place by the score alone among the candidates, 0 = the highest; None = it has no score."""
-    proposed: tuple[Proposed, ...] = ()
-    features: Mapping[str, float | None] = {}
-    """Values of the placement's features; None = missing."""
-    parts: ScoreParts | None = None
-    removed: tuple[Removed, ...] = ()
-    effects: tuple[Effect, ...] = ()
-
-
-class SlateWhy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Explanation of a slate and of further items."""
-
-    request_id: str
-    placement: str
-    log_position: int
-    """Of the state that answered."""
-    config_hash: str
-    tier: str
-    scorer: str
-    recent: tuple[str, ...]
-    """Items of the request's session, oldest first."""
-    retrieved: Mapping[str, int]
-    removed: Mapping[str, int]
-    candidate_count: int
-    items: tuple[ItemWhy, ...]
-    """Of the slate, in its order."""
-    asked: tuple[ItemWhy, ...] = ()
-    """Explanations of further items that the caller named."""
-    failures: Mapping[str, str] = {}
-    """Components that failed in the logged answer, each with its reason."""
-    unexplained: Mapping[str, str] = {}
-    """Components that failed while this explanation was made, each with its reason; their share of it is missing."""
-    models: Mapping[str, str] = {}
 
 
 def explain(served: Served, plan: Plan, moment: Moment) -> SlateWhy:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from midstream.core.answers.explanations import Effect
 from midstream.core.types import Moment, Served
 from midstream.ranking.boundary import boundary
 from midstream.ranking.plan_run import PlanRun
@@ -22,28 +23,6 @@ from midstream.ranking.rules.diversity import alike, range_of, unlike
 from midstream.ranking.rules.rules import CandidateFacts
 from midstream.ranking.selectors.top_k import best_first
 from midstream.state.ids.vocabulary import Vocabulary
-
-
-class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A rule of the slate that moved an item, or kept it out."""
-
-    rule: str
-    effect: str
-    """A word of ``ranking.rules.WORDS``, such as ``pinned`` or ``capped``, or more of them."""
-    factor: float | None = None
-    """Of a boost."""
-    before: float | None = None
-    """Worth of the item without the boost: its score, with all earlier boosts of the file."""
-    after: float | None = None
-    """Worth with the boost."""
-    penalty: float | None = None
-    """Penalty for similarity to the items above its position, or for the divergence of the slate with it from the
-    user's acts; with the whole slate if it was not chosen."""
-    like: str | None = None
-    """Id of the likest item above."""
-    likeness: float | None = None
-    """To that item, 1 = a double."""
-
 
 Amounts: TypeAlias = Mapping[tuple[str, int], Effect]
 """By rule and item index."""

@@ -5,13 +5,13 @@ The blend is a sum over the sources, objectives are a sum over their models, and
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.explanations import ScoreParts
 from midstream.core.protocols import Scorer
 from midstream.core.types import Failure, FeatureFrame, Score, Served
 from midstream.models.model import is_row_model
@@ -22,20 +22,6 @@ from midstream.ranking.plan import Plan
 from midstream.ranking.scorers.blend import Blend
 from midstream.ranking.scorers.model_scorer import ModelScorer, column_order
 from midstream.ranking.scorers.objectives import Objectives
-
-
-class ScoreParts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A score as the sum of a base and the contribution of each feature."""
-
-    scorer: str
-    base: float = 0.0
-    """Of an item of which nothing is known."""
-    parts: Mapping[str, float | None] = {}
-    """By feature, in descending order of the absolute value; zeros are left out. None = the contribution is no number;
-    these are last. Empty = the scorer has no attribution."""
-    link: str = "sum"
-    """``sum``: base and parts add up to the score; ``logistic``: to x, and the score is 1 / (1 + exp(−scale · x))."""
-    scale: float = 1.0
 
 
 def frame_of(served: Served) -> FeatureFrame:

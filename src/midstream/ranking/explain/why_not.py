@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.answers.explanations import Effect, ItemWhy, Proposed, Removed, SlateWhy
 from midstream.core.protocols import Filter
 from midstream.core.types import Candidates, Index, Moment, Served
 from midstream.features.language import Condition, condition
@@ -22,10 +23,6 @@ from midstream.ranking.caller_items import PAGE
 from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.candidate_generation import proposed_by_sources
 from midstream.ranking.explain.explanation import (
-    ItemWhy,
-    Proposed,
-    Removed,
-    SlateWhy,
     by_part,
     explain,
     features_of,
@@ -34,7 +31,7 @@ from midstream.ranking.explain.explanation import (
     served_in_words,
     with_parts,
 )
-from midstream.ranking.explain.rule_effects import Amounts, Effect, amounts_of, effects_of
+from midstream.ranking.explain.rule_effects import Amounts, amounts_of, effects_of
 from midstream.ranking.explain.score_parts import score_parts
 from midstream.ranking.filters.expression_filter import ExpressionFilter, RequestFilter
 from midstream.ranking.plan import Plan

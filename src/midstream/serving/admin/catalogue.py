@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.events import Rejection
 from midstream.core.errors import Fault, NotFound, RequestInvalid, TooLarge
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.admin.route_io import json_response, path_value
-from midstream.serving.events.ingest import Ingest, Rejection
+from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import UNREADABLE, decode_json, query_fields, single
 from midstream.serving.http.responses import to_response

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.explanations import JobView
 from midstream.core.durations import parse_duration_ms
 from midstream.core.errors import Fault, RequestInvalid
 from midstream.engine.requests.schema import PAGE
@@ -13,7 +14,6 @@ from midstream.serving.admin.route_io import available, path_value
 from midstream.serving.http.parsing import query_fields, single
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 from midstream.serving.openapi.document import Document, parameter, read_operation, ref, responses
-from midstream.serving.slates.bodies import JobView
 
 if TYPE_CHECKING:
     from midstream.engine.explain.explainer import Explainer, Job

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.events import EventsAnswer, Rejection, Result
 from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.engine.answer.feature_reads import declared_by
 from midstream.events.faults import shown
 from midstream.features.feature_values import PAGE, Setting, refusal, settings_of
 from midstream.serving.admin.features import FEATURES_PATH
 from midstream.serving.admin.route_io import path_value
-from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions, Rejection, Result
+from midstream.serving.events.ingest import Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.responses import to_response

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.events import Rejection
+from midstream.core.answers.users import ErasureView
 from midstream.core.errors import Fault
 from midstream.serving.admin.catalogue import CHANGE_QUERY, changed, sent_fields
 from midstream.serving.admin.route_io import json_response, path_value
-from midstream.serving.events.ingest import Ingest, Rejection
+from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields
 from midstream.serving.openapi.document import erase_operation, merge_operation
@@ -27,19 +29,6 @@ class MergeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Id that is merged into the user of the path."""
 
     user_id: str
-
-
-class ErasureView(msgspec.Struct, frozen=True):
-    """An erasure: in effect for all requests, and pending in files."""
-
-    log_position: str
-    """Token of the position after the erase."""
-    erased_at: str
-    """Log time, ISO 8601."""
-    ids_count: int
-    """Number of erased ids: the user's own and those that were merged into it."""
-    erase_by: str
-    """When every file is to be without the user at the latest, ISO 8601."""
 
 
 _merge_body = msgspec.json.Decoder(MergeBody)

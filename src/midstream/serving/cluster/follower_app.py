@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.problems import Problem
 from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
 from midstream.serving.access.callers import OWN_EVENTS, with_caller
 from midstream.serving.admin.features import READ_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
-from midstream.serving.events.ingest import EventsAnswer
-from midstream.serving.http.problems import Disconnected, Problem, RefusedElsewhere, problem_of, problem_reply
+from midstream.serving.http.problems import Disconnected, RefusedElsewhere, problem_of, problem_reply
 from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
 from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.slates.hot_routes import BATCH_PATH, EVENTS_PATH, PAGES_PATH, RANK_PATH, RECOMMENDATIONS_PATH

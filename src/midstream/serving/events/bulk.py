@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from midstream.core.answers.events import BulkAnswer, Rejection
 from midstream.core.errors import Fault, MidstreamError, Overloaded
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, RecordedBatch
@@ -23,7 +24,7 @@ from midstream.events.arrow.messages import MessageBounds
 from midstream.events.json.decode import is_ndjson
 from midstream.events.pieces import Piece, arrow_pieces, line_pieces
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import Ingest, Rejection, rejection, without_types
+from midstream.serving.events.ingest import Ingest, rejection, without_types
 from midstream.serving.http.decompression import Unpacking, encoding_of
 from midstream.serving.http.pipe import Pipe
 from midstream.serving.http.problems import BodyTooSlow, Disconnected, MediaTypeUnsupported, problem_of
@@ -39,38 +40,6 @@ REJECTIONS_MAX = 100
 IN_FLIGHT_MAX = 2
 """Pieces that are recorded while the next is decoded."""
 _RIGHT_TYPE = f"content-type {ARROW} (an IPC stream) or application/x-ndjson (one event a line)."
-
-
-class BulkAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement of a stream: all that is counted as recorded or as a duplicate is durable and applied.
-
-    Of a stream that broke, or of which nothing was taken, it is a problem document as well.
-    """
-
-    recorded: int
-    duplicates: int
-    rejected: int
-    rejections: tuple[Rejection, ...]
-    """The first ``REJECTIONS_MAX`` rejections, one for each item of an event."""
-    conflicts: int = 0
-    without_dedupe: int = 0
-    log_position: str | None = None
-    dry_run: bool = False
-    type: str = ""
-    title: str = ""
-    status: int = 200
-    detail: str = ""
-    pointer: str | None = None
-    """Where it broke: a line, a row or a message."""
-    came: str = ""
-    right: str = ""
-    page: str = ""
-    retry_after: int = 0
-
-    @property
-    def nothing_taken(self) -> bool:
-        """Whether events came and none of them is in the log."""
-        return not (self.recorded or self.duplicates) and bool(self.rejected or self.conflicts)
 
 
 class BulkHow(msgspec.Struct, frozen=True):

@@ -4,52 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 
+from midstream.core.answers.events import EventsAnswer, Rejection, Result
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.admitted_batch import RecordedBatch
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.events.json.decode import Rejected
 from midstream.events.wire import Accept
 from midstream.serving.options import ServerOptions
-
-
-class Rejection(msgspec.Struct, frozen=True):
-    """One event that was not recorded, or one item of it, and why."""
-
-    index: int
-    """Of the event in the request, from 0."""
-    pointer: str
-    came: str
-    right: str
-    page: str
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What became of one event: ``recorded``, ``duplicate``, ``conflict`` or ``rejected``."""
-
-    index: int
-    outcome: str
-
-
-class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The acknowledgement: everything counted as recorded or as a duplicate is durable and applied."""
-
-    recorded: int
-    duplicates: int
-    rejected: tuple[Rejection, ...]
-    conflicts: int = 0
-    """Events whose id was recorded before with other content; the first one is kept."""
-    without_dedupe: int = 0
-    """Rows with neither ``event_id`` nor ``time``: sent again, they count again."""
-    log_position: str | None = None
-    """Token: a recommendation with this ``min_log_position`` sees all of it. Absent after a dry run."""
-    results: tuple[Result, ...] = ()
-    """Every event that was not recorded, or every event on request."""
-    dry_run: bool = False
-
-    @property
-    def nothing_taken(self) -> bool:
-        """Whether events came and none of them is in the log."""
-        return not (self.recorded or self.duplicates) and bool(self.rejected or self.conflicts)
 
 
 class IngestOptions(msgspec.Struct, frozen=True):

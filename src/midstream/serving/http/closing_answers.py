@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from midstream.core.answers.problems import Problem
 from midstream.core.errors import Fault
 from midstream.engine.requests.schema import PAGE
-from midstream.serving.http.problems import PROBLEM_JSON, Problem, fault_body
+from midstream.serving.http.problems import PROBLEM_JSON, fault_body
 from midstream.serving.http.responses import Receive, Reply, Scope, Send, send_reply
 
 

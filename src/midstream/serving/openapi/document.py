@@ -7,10 +7,9 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
-from midstream.core.errors import DOCUMENTATION_PATH, Fault
-from midstream.core.nearest import nearest
-from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
-from midstream.engine.lists.views import (
+from midstream.core.answers.events import BulkAnswer, EventsAnswer
+from midstream.core.answers.explanations import Explained, JobView
+from midstream.core.answers.lists import (
     AuditPage,
     EventPage,
     ItemPage,
@@ -19,19 +18,21 @@ from midstream.engine.lists.views import (
     UserRanking,
     ValueRanking,
 )
-from midstream.engine.placements.views import PlacementDetail
+from midstream.core.answers.placements import PlacementDetail, PlacementList
+from midstream.core.answers.problems import Problem
+from midstream.core.answers.slates import Batch, Page, Slate
+from midstream.core.errors import DOCUMENTATION_PATH, Fault
+from midstream.core.nearest import nearest
+from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
-from midstream.ranking.explain.explained import Explained
-from midstream.serving.events.bulk import ARROW, BulkAnswer
-from midstream.serving.events.ingest import EventsAnswer
+from midstream.serving.events.bulk import ARROW
 from midstream.serving.http.admission import FREE
-from midstream.serving.http.problems import Problem, RouteUnknown
+from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
-from midstream.serving.slates.batch import Batch
-from midstream.serving.slates.bodies import NOT_PREVIEWED, JobView, PlacementList, PreviewSlates
+from midstream.serving.slates.bodies import NOT_PREVIEWED, PreviewSlates
 from midstream.serving.slates.hot_routes import (
     BATCH_PATH,
     BULK_PATH,
@@ -40,14 +41,13 @@ from midstream.serving.slates.hot_routes import (
     RANK_PATH,
     RECOMMENDATIONS_PATH,
 )
-from midstream.serving.slates.pages import Page, PageBody
+from midstream.serving.slates.pages import PageBody
 from midstream.serving.slates.recommendations import (
     QUERY_FIELDS,
     SEARCH_FIELDS,
     SIMILAR_FIELDS,
     RankBody,
     RecommendationBody,
-    Slate,
 )
 
 Document: TypeAlias = dict[str, Any]

@@ -8,30 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from midstream.core.answers.slates import Batch, UserSlate
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.requests.schema import BatchBody, read_deadline
 from midstream.engine.types import Answer
 from midstream.serving.http.parsing import decode_json
-from midstream.serving.http.problems import Problem, problem_of
+from midstream.serving.http.problems import problem_of
 from midstream.serving.http.responses import NO_STORE, Reply
-from midstream.serving.slates.recommendations import Slate, only_placement, placement_unknown, slate_of
+from midstream.serving.slates.recommendations import only_placement, placement_unknown, slate_of
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
-
-
-class UserSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Result of one user: a slate, or an error."""
-
-    user_id: str
-    slate: Slate | None = None
-    problem: Problem | None = None
-
-
-class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Answer to a batch, in the order of the users."""
-
-    answers: list[UserSlate]
 
 
 _decoder = msgspec.json.Decoder(BatchBody, dec_hook=read_deadline)

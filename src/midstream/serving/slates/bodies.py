@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from midstream.engine.placements.views import AsideView, PlacementView
-from midstream.serving.slates.recommendations import RecommendationBody, Slate
+from midstream.core.answers.slates import Slate
+from midstream.serving.slates.recommendations import RecommendationBody
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -30,25 +30,9 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     question: RecommendationBody = RecommendationBody()
 
 
-class PlacementList(msgspec.Struct, frozen=True):
-    """Of ``GET /v1/placements``."""
-
-    placements: list[PlacementView]
-    aside: list[AsideView]
-    """Placements that were set and are not in force, because they do not hold beside the file."""
-
-
 class PreviewSlates(msgspec.Struct, frozen=True):
     """Of ``POST /v1/placements/{name}/preview``; request ids are empty, because nothing is kept."""
 
     preview: Slate
     today: Slate | None
     """None = there is no placement of that name."""
-
-
-class JobView(msgspec.Struct, frozen=True):
-    """Progress of an explanation."""
-
-    state: str
-    stage: str
-    progress: float

@@ -8,11 +8,12 @@ from http import HTTPStatus
 
 import msgspec
 
+from midstream.core.answers.events import EventsAnswer
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.access.callers import refused_types
 from midstream.serving.events.bulk import Bulk, BulkHow
-from midstream.serving.events.ingest import EventsAnswer, Ingest, IngestOptions
+from midstream.serving.events.ingest import Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import flag, query_fields, single
 from midstream.serving.http.problems import PROBLEM_JSON

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.problems import Problem
+from midstream.core.answers.slates import Page, PageSlate
 from midstream.core.errors import MidstreamError, NotFound
 from midstream.engine.requests.schema import PageQuestion, read_deadline
 from midstream.engine.types import Answer, SlateRefused
-from midstream.serving.events.ingest import EventsAnswer
 from midstream.serving.http.parsing import decode_json
-from midstream.serving.http.problems import Problem, problem_of
+from midstream.serving.http.problems import problem_of
 from midstream.serving.http.responses import NO_STORE, Reply
-from midstream.serving.slates.recommendations import Record, Slate, placement_unknown, recorded, slate_of
+from midstream.serving.slates.recommendations import Record, placement_unknown, recorded, slate_of
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -22,25 +24,6 @@ class PageBody(PageQuestion, frozen=True, forbid_unknown_fields=True, gc=False, 
     """Body of ``POST /v1/pages``: placements by falling priority, and their common fields."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class PageSlate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Result of one placement of a page: a slate, or an error."""
-
-    placement: str
-    slate: Slate | None = None
-    problem: Problem | None = None
-
-
-class Page(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Answer to a page: slates in the order of the placements."""
-
-    page_id: str
-    slates: list[PageSlate]
-    events: EventsAnswer | None = None
-    """Outcomes of the request's events."""
-    events_problem: Problem | None = None
-    """Instead: why they are not acknowledged. The slates were made without them."""
 
 
 _decoder = msgspec.json.Decoder(PageBody, dec_hook=read_deadline)

@@ -5,13 +5,16 @@ cut to the seven digits of a float32.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
+from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.problems import Problem
+from midstream.core.answers.slates import FailedPart, RemovedItem, Slate, SlateItem
 from midstream.core.errors import AppendFailed, CommitTooSlow, Fault, NotFound, Overloaded, RequestInvalid
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.requests.faults import NameUnknown, field_refusal, reading
@@ -19,11 +22,10 @@ from midstream.engine.requests.schema import PAGE, RankQuestion, RecommendationQ
 from midstream.engine.types import Answer, Ask, Value
 from midstream.events.faults import shown
 from midstream.experiments.names import MARK
-from midstream.ranking.explain.explanation import SlateWhy
 from midstream.ranking.plan import SEARCH, SIMILAR
-from midstream.serving.events.ingest import EventsAnswer, Ingest
+from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.parsing import decode_json, query_fields, single
-from midstream.serving.http.problems import Problem, problem_of
+from midstream.serving.http.problems import problem_of
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
 
 if TYPE_CHECKING:
@@ -40,68 +42,6 @@ class RankBody(RankQuestion, frozen=True, forbid_unknown_fields=True, gc=False, 
     """Body of ``POST /v1/rank``."""
 
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class SlateItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One item of a slate."""
-
-    id: str
-    score: float | None
-    """None = the scorer gave it none, as a pinned item may have."""
-    position: int
-    # Attributes are any JSON; ``object`` is no type of a schema.
-    fields: Mapping[str, Any] | None = None
-    reason: str | None = None
-    """Reason of the item, for visitors."""
-
-
-class FailedPart(msgspec.Struct, frozen=True, gc=False):
-    """A part of the plan that did not answer."""
-
-    part: str
-    reason: str
-
-
-class RemovedItem(msgspec.Struct, frozen=True, gc=False):
-    """One of the caller's own items that may not be served, and the name of its filter."""
-
-    id: str
-    filter: str
-
-
-class Slate(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """Answer to a request."""
-
-    request_id: str
-    placement: str
-    items: list[SlateItem]
-    tier: str
-    applied_log_position: str
-    state_age_ms: int
-    config_hash: str
-    read_your_writes: bool | None = None
-    failures: tuple[FailedPart, ...] = ()
-    events: EventsAnswer | None = None
-    """Outcomes of the request's events."""
-    events_problem: Problem | None = None
-    """Instead: why they are not acknowledged. The slate was made without them."""
-    models: Mapping[str, str] = {}
-    """Version of each model that the placement reads, by name."""
-    removed: tuple[RemovedItem, ...] = ()
-    """Of a ranking: the items that may not be served."""
-    not_selected: int = 0
-    """Of a ranking: number of the other items without a position."""
-    explanation: SlateWhy | None = None
-    cursor: str | None = None
-    """Continues the slate: sent in the next request. None = not requested, or no item is left."""
-    unexplained: Mapping[str, str] = {}
-    """Missing part of the request (``explanation``, ``reasons``), or the source of a missing reason, with the cause."""
-    experiment: str = ""
-    """Experiment that chose how to answer, or ``holdout``; left out = none did."""
-    variant: str = ""
-    """Its variant."""
-    because: str = ""
-    """Of a row of a page: the item of the visitor's own acts that it goes by; left out = it goes by none."""
 
 
 BODY_FIELDS = RecommendationBody.__struct_fields__

@@ -1,0 +1,1 @@
+"""Documents that a server answers with: serving encodes them, clients decode them."""
