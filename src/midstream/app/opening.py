@@ -1,5 +1,6 @@
 """Opening of a data folder: log, newest good snapshot, replay of the rest, and a started engine."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -112,6 +113,8 @@ class Outside:
     """Opens the log; an import hands over the one that it has open."""
     writer: Callable[..., EventWriter] = LogWriter
     worked_s: Callable[[], float] = time.thread_time
+    child_turn: asyncio.Lock | None = None
+    """Held while a child works on snapshots or history; several engines of one process share it. None = its own."""
 
 
 def wall_ms() -> int:
@@ -266,6 +269,7 @@ def _assembled(
     data, each = DataFolder(folder / DATA_NAME), config.snapshots
     snapshots_as = SnapshotOptions(each.interval.ms, each.keep, each.mode, each.hourly, config.log.kind == "kafka")
     snapshotter = Snapshotter(data, snapshots_as, engine, started.snapshot_position)
+    snapshotter.turn = outside.child_turn or snapshotter.turn
     store = _beside(folder, data, each, engine)
     rebuilder = Rebuilder(engine, snapshotter, data, chosen.service, store, chosen.wanted)
     sealer = Sealer(data, SealOptions(config.history.hot.ms, config.history.keep_ms), engine, snapshotter.turn)

@@ -1,10 +1,10 @@
-"""Merge of several processes' metrics into one text: each sample gets the label ``process``.
+"""Merge of several metrics texts into one: each sample gets a label, ``process`` or ``tenant``.
 
 Prometheus requires the samples of one metric together, with one description, so the texts are merged metric by metric.
 Nothing is aggregated: a query decides between sum and maximum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 LEADER = "leader"
 _HELP = b"# HELP "
@@ -43,10 +43,33 @@ def merged(texts: Mapping[str, bytes]) -> bytes:
         a{process="leader"} 1.0
         a{process="follower-1"} 1.0
     """
+    return _merged("process", texts, lambda process, name: process != LEADER and name.startswith(_OF_THE_LEADER))
+
+
+def merged_tenants(own: bytes, texts: Mapping[str, bytes]) -> bytes:
+    r"""Return the metrics of a server and of all tenants, each sample of a tenant with the label ``tenant``.
+
+    Args:
+        own: Text of the server itself, whose samples get no label.
+        texts: By name of the tenant.
+
+    Example:
+        >>> text = b"# HELP a Words.\n# TYPE a gauge\na 1.0\n"
+        >>> print(merged_tenants(text, {"red": text}).decode(), end="")
+        # HELP a Words.
+        # TYPE a gauge
+        a 1.0
+        a{tenant="red"} 1.0
+    """
+    return _merged("tenant", {"": own, **texts}, lambda _tenant, _name: False)
+
+
+def _merged(label_name: str, texts: Mapping[str, bytes], leaves_out: Callable[[str, bytes], bool]) -> bytes:
+    """Return the merged texts; a text under an empty name gets no label."""
     heads: dict[bytes, list[bytes]] = {}
     samples: dict[bytes, list[bytes]] = {}
-    for process, text in texts.items():
-        label = b'process="%b"' % process.encode()
+    for value, text in texts.items():
+        label = b'%b="%b"' % (label_name.encode(), value.encode()) if value else b""
         name = b""
         is_first = False
         for line in text.splitlines():
@@ -55,10 +78,10 @@ def merged(texts: Mapping[str, bytes]) -> bytes:
                 is_first = name not in heads
                 heads.setdefault(name, [])
                 samples.setdefault(name, [])
-            if process != LEADER and name.startswith(_OF_THE_LEADER):
+            if leaves_out(value, name):
                 continue
             if not line.startswith(b"#"):
-                samples[name].append(_labelled(line, label))
+                samples[name].append(_labelled(line, label) if label else line)
             elif is_first:
                 heads[name].append(line)
     return b"".join(b"".join(b"%b\n" % line for line in (*head, *samples[name])) for name, head in heads.items())

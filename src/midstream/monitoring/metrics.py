@@ -64,6 +64,8 @@ class Metrics:
         """Register everything; each outcome stands at 0, so that a rate exists before the first event."""
         self.registry = registry
         self._version = ""
+        self.events_recorded = 0
+        """Events of clients that became durable since the start, as a plain number for quotas."""
         self._describe_events()
         self._describe_state()
         self._describe_requests()
@@ -253,6 +255,8 @@ class Metrics:
     def count_events(self, outcome: EventOutcome, count: int) -> None:
         """Count events that were recorded, or were not."""
         self._events.labels(outcome).inc(count)
+        if outcome == "recorded":
+            self.events_recorded += count
 
     def count_dead_letters(self, written: int, lost: int = 0) -> None:
         """Count rejected events that were kept in the dead-letter file, and those it had no room for."""

@@ -115,6 +115,37 @@ def serve(
         runner.run(serve_until_stopped(opening, options, ready, keys))
 
 
+Drains: TypeAlias = "Callable[[Callable[[], str]], None]"
+"""Takes what says why a server takes no further requests; that returns an empty text while it does."""
+FrontOpening: TypeAlias = "Callable[[StopSignals], AbstractAsyncContextManager[tuple[Measured, Drains]]]"
+"""Opens a front of several shops on entering and closes it on leaving."""
+
+
+def serve_front(opening: FrontOpening, options: ServerOptions, on_ready: Callable[[str], None]) -> None:
+    """Serve a front that asks for keys and guards its apps against cross-site requests itself, until a signal.
+
+    Raises:
+        ConfigInvalid: The port is invalid, or a host name is none.
+        AddressUnavailable: The address cannot be bound.
+    """
+    require_safe_address(options, has_keys=True)
+    if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
+        raise ConfigInvalid(faults)
+
+    async def serve_until_signal() -> None:
+        with StopSignals() as signals, suppress(StopAtStart):
+            async with opening(signals) as (front, drains):
+                with signals.noted(log_fact), _listening(options) as listener:
+                    settle()
+                    on_ready(_url_of(*listener.getsockname()[:2]))
+                    server = DrainingServer(_uvicorn_config(front, options), options.drain.ms / 1_000)
+                    drains(server.wait)
+                    await signals.ending(server).serve([listener])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_signal())
+
+
 async def serve_until_stopped(
     opening: Opening,
     options: ServerOptions,
@@ -148,7 +179,7 @@ async def _serve_opened(
         _hangup_rereads(opened.upkeep.rebuilder),
     ):
         on_ready(_url_of(*listener.getsockname()[:2]))
-        config, drain_s = _uvicorn_config(front, options), options.drain.ms / 1_000
+        config, drain_s = _uvicorn_config(RequestOrigin(front, options), options), options.drain.ms / 1_000
         listeners = opened.engine.listeners
         if company is None:
             server = DrainingServer(config, drain_s)
@@ -169,7 +200,7 @@ async def serve_share(app: Measured, options: ServerOptions, share: Share, facts
     """
     settle()
     with StopSignals((AT_ONCE,), is_last=True) as signals, signals.noted(facts.note):
-        sharing = SharingServer(_uvicorn_config(app, options), share, options.drain.ms / 1_000)
+        sharing = SharingServer(_uvicorn_config(RequestOrigin(app, options), options), share, options.drain.ms / 1_000)
         await signals.ending(sharing).serve()
 
 
@@ -181,11 +212,10 @@ def _url_of(host: str, port: int) -> str:
 
 
 def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
-    """Return the configuration of a port: every app behind it is protected against cross-site requests."""
-    guarded = RequestOrigin(app, options)
+    """Return the configuration of a port; the app is protected against cross-site requests."""
     return uvicorn.Config(
-        guarded,
-        http=noting_targets(bounded_protocol(read_limits(options), guarded, place_limits(options))),
+        app,
+        http=noting_targets(bounded_protocol(read_limits(options), app, place_limits(options))),
         headers=list(ANSWER_HEADERS),
         ws="none",
         lifespan="on",

@@ -8,7 +8,7 @@ import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.inputs.services import require_secrets, with_inputs
-from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.opening import DATA_NAME, Outside, open_running
 from midstream.app.output_services import with_outputs
 from midstream.app.training.services import with_trainings
 from midstream.engine.child_process import Notify, nobody
@@ -28,8 +28,16 @@ _LIMITS = Limits()
 """Of one request."""
 
 
-def open_with_groups(folder: Path, config: Config, notify: Notify = nobody) -> tuple[Instance, InputGroup, OutputGroup]:
+def open_with_groups(
+    folder: Path, config: Config, notify: Notify = nobody, outside: Outside | None = None
+) -> tuple[Instance, InputGroup, OutputGroup]:
     """Open a folder with its inputs and outputs; start what is returned.
+
+    Args:
+        folder: Of the configuration and the data.
+        config: To be put in service.
+        notify: Receives the progress of the fold.
+        outside: Time, randomness and turns; None = those of the machine.
 
     Raises:
         FolderLocked: Another process has the folder open.
@@ -38,7 +46,9 @@ def open_with_groups(folder: Path, config: Config, notify: Notify = nobody) -> t
     """
     require_secrets(config.inputs)
     require_secrets(config.outputs, name="outputs")
-    running, inputs = with_inputs(open_running(folder, config, notify=notify, may_serve_before=True), config)
+    running, inputs = with_inputs(
+        open_running(folder, config, outside=outside, notify=notify, may_serve_before=True), config
+    )
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
     running = with_trainings(running, folder)
     running = replace(

@@ -62,6 +62,13 @@ Further = Annotated[
     ),
 ]
 
+Tenants = Annotated[
+    Path | None,
+    typer.Option(
+        "--tenants", metavar="FOLDER", help="Serve all tenants of a folder, each below /t/NAME/, in one process."
+    ),
+]
+
 
 class Level(StrEnum):
     """The level from which on lines are written."""
@@ -98,6 +105,7 @@ LogFormat = Annotated[
       Prints the address, an event and a request to try.
     midstream serve --folder shop --port 0 --followers 1
       Takes any free port, and answers in two processes.
+    midstream serve --tenants shops
     """,
 )
 def command(
@@ -108,6 +116,7 @@ def command(
     privileged: Privileged = False,
     allow_host: AllowHost = None,
     followers: Further = None,
+    tenants: Tenants = None,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -120,7 +129,30 @@ def command(
     said: dict[str, object] = {"host": host, "port": port, "followers": followers}
     said |= {"insecure": insecure or None, "privileged": privileged or None}
     said |= {"log_level": log_level and log_level.value, "log_format": log_format and log_format.value}
+    if tenants is not None:
+        _serve_tenants(tenants, said, allow_host or ())
+        return
     _serve(folder, *_chosen(folder, said, allow_host or ()))
+
+
+def _serve_tenants(folder: Path, said: Mapping[str, object], allow_hosts: Sequence[str]) -> None:
+    """Serve a folder of tenants until a signal, and print where they are."""
+    from midstream.app.tenants.serve import root_config, serve_tenants
+    from midstream.monitoring.logs import LogOptions, logging_to
+
+    if said["followers"]:
+        right = "serve --tenants without it: the tenants share one process."
+        raise ConfigInvalid((Fault("--followers", f"{said['followers']} came.", right, "/docs/tenants.md"),))
+    folder.mkdir(parents=True, exist_ok=True)
+    options = _options(root_config(folder), said, allow_hosts)
+
+    def ready(url: str, count: int) -> None:
+        out.print(f"serving {count} tenants of {folder.resolve().name} at {url}/t/NAME/", markup=False)
+        out.print(f"midstream tenants create NAME --folder {folder} makes one", markup=False)
+        out.print("\nCtrl-C stops", markup=False)
+
+    with logging_to(sys.stderr, LogOptions(options.log_level, options.log_format, "", ON_SCREEN)):
+        serve_tenants(folder, options, ready)
 
 
 def _serve(folder: Path, config: "Config", options: "ServerOptions") -> None:

@@ -7,6 +7,7 @@ received one from outside has judged it, and tells who the caller is.
 
 import math
 import secrets
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import msgspec
@@ -46,9 +47,25 @@ _BEARER: Final = b"bearer "
 class KeyGate:
     """ASGI app in front of another one: lets requests in whose key allows them."""
 
-    def __init__(self, app: Measured, keys: KeyWatch, options: ServerOptions, is_merged: IsMerged) -> None:
-        """Front of ``app`` with the keys of its folder; ``is_merged`` tells which user ids stand for another user."""
+    def __init__(
+        self,
+        app: Measured,
+        keys: KeyWatch,
+        options: ServerOptions,
+        is_merged: IsMerged,
+        needed: Callable[[Scope], str] = scope_needed,
+    ) -> None:
+        """Front of an app.
+
+        Args:
+            app: Gets the requests that are let in.
+            keys: Of its folder.
+            options: Sizes and waits of bodies.
+            is_merged: Tells which user ids stand for another user.
+            needed: Finds the scope that a request needs.
+        """
         self._app = app
+        self._needed = needed
         self.metrics = app.metrics
         self.arrivals = app.arrivals
         self._keys = keys
@@ -104,7 +121,7 @@ class KeyGate:
             QuotaSpent: The key's quota is used up.
             MidstreamError: Its body cannot be read.
         """
-        needed, unknown = _needed(scope)
+        needed, unknown = self._judged(scope)
         if needed in self._open and PAGE_ORIGIN not in scope:
             return receive
         known, caller = self._identify(ring, scope)
@@ -123,6 +140,12 @@ class KeyGate:
         if needed == RECOMMEND and caller.is_limited:
             return await self._limited(caller, scope, receive)
         return receive
+
+    def _judged(self, scope: Scope) -> tuple[str, RouteUnknown | MethodNotAllowed | None]:
+        try:
+            return self._needed(scope), None
+        except (RouteUnknown, MethodNotAllowed) as error:
+            return ADMIN, error
 
     def _identify(self, ring: KeyRing, scope: Scope) -> tuple[KnownKey, Caller]:
         """Return the key of a request and its caller.
@@ -212,13 +235,6 @@ class KeyGate:
 _AS_JSON: Final = (b"content-type", JSON)
 _KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
-
-
-def _needed(scope: Scope) -> tuple[str, RouteUnknown | MethodNotAllowed | None]:
-    try:
-        return scope_needed(scope), None
-    except (RouteUnknown, MethodNotAllowed) as error:
-        return ADMIN, error
 
 
 def _key_of(name: bytes, value: bytes) -> str:

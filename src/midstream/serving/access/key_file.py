@@ -71,6 +71,19 @@ class KeyFile:
             right = "The file of a backup. Without one remove it and make new keys: midstream keys create"
             raise ConfigInvalid((Fault(str(self.path), f"It cannot be read: {error}.", right, PAGE),)) from error
 
+    def require(self) -> StoredKeys:
+        """Return the keys; without a file one is made with the operator's key alone, so that a key is asked for.
+
+        Raises:
+            ConfigInvalid: The file is no file of keys.
+        """
+        stored = self.read()
+        if stored is not None:
+            return stored
+        with self._changing() as (fresh, write):
+            write(fresh)
+        return fresh
+
     def create(self, wish: KeyWish, now_ms: int, who: str) -> MadeKey:
         """Add a key.
 

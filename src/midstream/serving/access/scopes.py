@@ -122,6 +122,18 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/console/session": {"GET": OPEN, "PUT": READ, "DELETE": OPEN},
 }
 """Scope by path and method; ``HEAD`` is as ``GET``, and ``OPTIONS`` is for any key."""
+TENANT_ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
+    "/v1/tenants": {"GET": ADMIN, "POST": ADMIN},
+    "/v1/tenants/{name}": {"GET": ADMIN, "DELETE": ADMIN},
+    "/v1/tenants/{name}/quota": {"PUT": ADMIN},
+    "/v1/tenants/{name}/suspend": {"POST": ADMIN},
+    "/v1/tenants/{name}/resume": {"POST": ADMIN},
+    "/v1/tenants/{name}/export": {"POST": ADMIN},
+    "/health/live": {"GET": OPEN},
+    "/health/ready": {"GET": OPEN},
+    "/metrics": {"GET": METRICS},
+}
+"""The same for the root of a server of several tenants, which has no shop of its own."""
 HOT: Final = frozenset(
     (
         *("/v1/events", "/v1/events/bulk", "/v1/recommendations", "/v1/recommendations/batch", "/v1/rank", "/v1/pages"),
@@ -131,6 +143,8 @@ HOT: Final = frozenset(
 """Paths all methods of which the app finds by the decoded path."""
 HOT_METHODS: Final = {"/v1/items": frozenset(("PUT", "PATCH")), "/v1/users": frozenset(("PUT", "PATCH"))}
 """Of other paths, the methods that it finds so."""
+_NAME_AT: Final = 3
+"""Place of the name among the parts of ``/v1/tenants/{name}``."""
 _FIELD = re.compile(r"\\{\w+(:path)?\\}")
 
 
@@ -197,6 +211,39 @@ def scope_needed(scope: Scope) -> str:
     found = methods.get("GET" if method == HTTPMethod.HEAD else method)
     if found is None:
         raise MethodNotAllowed(method, {"OPTIONS", *methods, *({"HEAD"} if "GET" in methods else ())})
+    return found
+
+
+def tenant_template(path: str) -> str | None:
+    """Return the template in ``TENANT_ROUTES`` of a path as it was sent, None = it is not there.
+
+    Example:
+        >>> tenant_template("/v1/tenants/red/suspend"), tenant_template("/v1/events")
+        ('/v1/tenants/{name}/suspend', None)
+    """
+    if path in TENANT_ROUTES and "{" not in path:
+        return path
+    parts = path.split("/")
+    template = "/".join((*parts[:3], "{name}", *parts[4:]))
+    return template if len(parts) > _NAME_AT and parts[_NAME_AT] and template in TENANT_ROUTES else None
+
+
+def tenant_scope_needed(scope: Scope) -> str:
+    """Return the scope that a request to the root of a server of several tenants needs.
+
+    Raises:
+        RouteUnknown: No route of the root has the path.
+        MethodNotAllowed: None has the method.
+    """
+    template = tenant_template(sent_path(scope))
+    if template is None:
+        came = f'"{scope["path"][:60]}" is no path of a server of several tenants.'
+        right = "/v1/tenants, /metrics or /health/ready; a path of a tenant begins with /t/NAME/."
+        raise RouteUnknown((Fault("path", came, right, "/docs/tenants.md"),))
+    method = scope["method"]
+    found = TENANT_ROUTES[template].get("GET" if method == HTTPMethod.HEAD else method)
+    if found is None:
+        raise MethodNotAllowed(method, TENANT_ROUTES[template])
     return found
 
 

@@ -92,6 +92,13 @@ class LoopArrivals:
         scope[_READ_AT] = now
         scope[_FREE_AT] = free_at
 
+    def take_over(self, scope: Scope) -> None:
+        """Called with a request that other arrivals of the same loop have read: it is counted here as it came there."""
+        read_at = scope.get(_READ_AT)
+        self.read(scope, scope.get(_FREE_AT))
+        if read_at is not None:
+            scope[_READ_AT] = read_at
+
     def begin(self, scope: Scope) -> Wait:
         """Called with each request when it is begun; return how long it has waited."""
         now = self._clock()

@@ -76,6 +76,14 @@ class QuotaSpent(MidstreamError):
         self.retry_after_s = retry_after_s
 
 
+class TenantUnavailable(MidstreamError):
+    """The tenant is suspended, opens or could not be opened: it answers nothing now."""
+
+
+class TenantConflict(Invalid):
+    """A tenant has the name already, or is in a state in which this cannot be done."""
+
+
 class RouteUnknown(Invalid):
     """No route has this path."""
 
@@ -131,6 +139,7 @@ _FACES = (
     _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
     _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),
     _Face(ModelUnfit, 409, "model-refused", "That version of the model is refused"),
+    _Face(TenantConflict, 409, "tenant-conflict", "The tenant is not in a state for this"),
     _Face(PlacementChanged, 409, "placement-changed", "Somebody else changed the placement"),
     _Face(Invalid, 400, "invalid", "The request cannot be used"),
     _Face(NotFound, 404, "not-found", "Nothing of that name is known"),
@@ -143,6 +152,7 @@ _FACES = (
     _Face(BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     # The same question fails in the same way, so nobody is asked to come again.
     _Face(FeatureFailed, 500, "feature-failed", "A feature cannot be read"),
+    _Face(TenantUnavailable, 503, "tenant-unavailable", "This tenant does not answer now", (5, 15)),
     _Face(QuotaSpent, 429, "quota", "This caller asks too often"),
     _Face(DiskFull, 507, "disk-full", "There is no room for events", (5, 15)),
     _Face(AppendFailed, 503, "append-failed", "Events cannot be made durable", (5, 15)),

@@ -1,0 +1,1 @@
+"""A folder of tenants comes in, a server with one open shop for each goes out."""

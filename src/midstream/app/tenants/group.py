@@ -1,0 +1,280 @@
+"""Group of the tenants of one server: opened one after another, created, suspended, exported and deleted while it runs.
+
+Each change holds the lock of its tenant alone, so a slow export of one delays no other. Child processes of all tenants
+(snapshots, history, rebuilds) have one turn: as many at once as a server of one shop has.
+"""
+
+import asyncio
+import gc
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from midstream.app.access.key_wishes import key_wish
+from midstream.app.access.keys import create_key
+from midstream.app.config.reader import read_config
+from midstream.app.opening import CONFIG_NAME, Outside
+from midstream.app.operate.backup import back_up
+from midstream.app.tenants.folders import TENANTS_MAX, TenantFile, TenantFolders
+from midstream.app.tenants.tenant import Tenant
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
+from midstream.events.file_modes import make_folder
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
+from midstream.serving.http.problems import TenantConflict
+from midstream.serving.options import ServerOptions
+from midstream.serving.tenants.types import (
+    PAGE,
+    CreatedTenant,
+    ExportedTenant,
+    RootHealth,
+    TenantQuota,
+    TenantView,
+    TenantWish,
+)
+
+KEY_NAME: Final = "owner"
+"""Of the first key of a created tenant."""
+
+
+@dataclass(slots=True, eq=False)
+class TenantGroup:
+    """All tenants of one server."""
+
+    folders: TenantFolders
+    options: ServerOptions
+    apps: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _url: str = ""
+    _opening: asyncio.Task[None] | None = None
+
+    # Life of the group
+
+    def start(self) -> None:
+        """Begin to open all tenants, one after another, on the running event loop.
+
+        Raises:
+            ConfigInvalid: There are more than may be.
+        """
+        for name in self.folders.names():
+            self.apps[name] = self._tenant(name)
+        self._opening = asyncio.create_task(self._open_all(tuple(self.apps.values())), name="midstream-tenants")
+
+    async def opened(self) -> None:
+        """Wait until each tenant of the start serves, is suspended or has failed."""
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+
+    async def stop(self) -> None:
+        """Close all tenants, one after another: the last snapshot of each is written by a child."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait((self._opening,))
+        for each in self.apps.values():
+            async with each.changing:
+                await each.close("closing", "the server stops", self._wait_s_max)
+
+    def publish(self, url: str) -> None:
+        """Write down where each shop is found; ``url`` is that of the server."""
+        self._url = url
+        for each in self.apps.values():
+            each.publish(url)
+
+    async def _open_all(self, tenants: Sequence[Tenant]) -> None:
+        await asyncio.to_thread(self.folders.empty_trash)
+        for each in tenants:
+            async with each.changing:
+                if each.state == "opening" and self.apps.get(each.name) is each:
+                    await asyncio.shield(asyncio.ensure_future(self._open(each)))
+        gc.freeze()
+
+    async def _open(self, tenant: Tenant) -> None:
+        """Open a tenant unless its file says that it is suspended. Hold its lock."""
+        try:
+            tenant.file = self.folders.read(tenant.name)
+        except ConfigInvalid as error:
+            tenant.state, tenant.reason = "failed", str(error)
+            return
+        if tenant.file.is_suspended:
+            tenant.state, tenant.reason = "suspended", tenant.file.reason
+            return
+        began = time.monotonic()
+        await tenant.open()
+        if self._url:
+            tenant.publish(self._url)
+        fields: dict[str, FieldValue] = {
+            "tenant": tenant.name,
+            "state": tenant.state,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        if tenant.state == "failed":
+            log_fact(Fact("tenant_failed", "error", {**fields, "reason": tenant.reason}, tenant.name))
+        else:
+            log_fact(Fact("tenant_opened", fields=fields))
+
+    # Views
+
+    def views(self) -> Sequence[TenantView]:
+        """Return all tenants by name."""
+        return [self.apps[name].view() for name in sorted(self.apps)]
+
+    def view(self, name: str) -> TenantView:
+        """Return one.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return self._known(name).view()
+
+    def health(self) -> RootHealth:
+        """Return whether the start is over; a failed tenant is named, and hinders no other."""
+        states = Counter(each.state for each in self.apps.values())
+        failed = [name for name, each in sorted(self.apps.items()) if each.state == "failed"]
+        is_ready = self._opening is not None and self._opening.done()
+        reason = f"failed to open: {', '.join(failed)}" if failed else ""
+        return RootHealth(is_ready, reason if is_ready else "tenants are being opened", dict(states))
+
+    def metrics_texts(self) -> Mapping[str, bytes]:
+        """Return the metrics of the tenants that serve."""
+        texts = {name: self.apps[name].metrics_text() for name in sorted(self.apps)}
+        return {name: text for name, text in texts.items() if text}
+
+    # Changes
+
+    async def create(self, wish: TenantWish, who: str) -> CreatedTenant:
+        """Make a tenant with a key of its own and open it.
+
+        Raises:
+            TenantConflict: The name is taken.
+            Overloaded: There are as many as may be.
+            ConfigInvalid: The configuration cannot be used; nothing was made.
+        """
+        if wish.name in self.apps:
+            came = f'"{wish.name}" is the name of a tenant.'
+            raise TenantConflict((Fault("/name", came, "Another name.", PAGE),))
+        if len(self.apps) >= TENANTS_MAX:
+            message = f"There are {TENANTS_MAX:,} tenants; delete those that are not needed."
+            raise Overloaded(message)
+        tenant = self.apps[wish.name] = self._tenant(wish.name)
+        async with tenant.changing:
+            is_made = False
+            try:
+                key = await asyncio.to_thread(self._made, wish, who)
+                is_made = True
+            finally:
+                if not is_made:
+                    self.apps.pop(wish.name)
+            await self._open(tenant)
+        return CreatedTenant(tenant.view(), key)
+
+    async def suspend(self, name: str, reason: str) -> TenantView:
+        """Close a tenant until it is resumed, also beyond a restart.
+
+        Raises:
+            NotFound: There is none.
+        """
+        tenant = self._known(name)
+        async with tenant.changing:
+            self._require_there(tenant)
+            self._keep(tenant, msgspec.structs.replace(tenant.file, is_suspended=True, reason=reason))
+            await tenant.close("suspended", reason, self._wait_s_max)
+        return tenant.view()
+
+    async def resume(self, name: str) -> TenantView:
+        """Open a tenant that is suspended or failed; one that serves goes on.
+
+        Raises:
+            NotFound: There is none.
+        """
+        tenant = self._known(name)
+        async with tenant.changing:
+            self._require_there(tenant)
+            if tenant.state != "serving":
+                self._keep(tenant, msgspec.structs.replace(tenant.file, is_suspended=False, reason=""))
+                await self._open(tenant)
+        return tenant.view()
+
+    async def set_quota(self, name: str, quota: TenantQuota) -> TenantView:
+        """Set the rates of a tenant, which hold at once.
+
+        Raises:
+            NotFound: There is none.
+        """
+        tenant = self._known(name)
+        async with tenant.changing:
+            self._require_there(tenant)
+            self._keep(tenant, msgspec.structs.replace(tenant.file, quota=quota))
+        return tenant.view()
+
+    async def export(self, name: str) -> ExportedTenant:
+        """Copy the folder of a tenant into an archive below ``exports``, also while it serves.
+
+        Raises:
+            NotFound: There is none.
+            MidstreamError: It has no data, or its log cannot be trusted.
+        """
+        tenant = self._known(name)
+        async with tenant.changing:
+            self._require_there(tenant)
+            make_folder(self.folders.exports)
+            target = self.folders.exports / f"{name}-{_now_ms()}.tar"
+            found = await asyncio.to_thread(back_up, tenant.folder, target)
+        file = str(target.relative_to(self.folders.root))
+        return ExportedTenant(name, file, found.log_position, found.files, found.bytes)
+
+    async def delete(self, name: str) -> None:
+        """Close a tenant and remove its folder for good; its name is free again.
+
+        Raises:
+            NotFound: There is none.
+        """
+        tenant = self._known(name)
+        async with tenant.changing:
+            self._require_there(tenant)
+            await tenant.close("closing", "it is being deleted", self._wait_s_max)
+            await asyncio.to_thread(self.folders.discard, name, _now_ms())
+            self.apps.pop(name)
+        await asyncio.to_thread(self.folders.empty_trash)
+
+    @property
+    def _wait_s_max(self) -> float:
+        return self.options.stop_wait_max.ms / 1_000
+
+    def _tenant(self, name: str) -> Tenant:
+        return Tenant(name, self.folders.of(name), self.options, lambda: Outside(child_turn=self._turn))
+
+    def _known(self, name: str) -> Tenant:
+        found = self.apps.get(name)
+        if found is None:
+            message = f"There is no tenant {name}; GET /v1/tenants lists them"
+            raise NotFound(message)
+        return found
+
+    def _require_there(self, tenant: Tenant) -> None:
+        """Refuse a tenant that was deleted while its lock was waited for."""
+        if self.apps.get(tenant.name) is not tenant:
+            self._known(tenant.name)
+
+    def _keep(self, tenant: Tenant, file: TenantFile) -> None:
+        self.folders.write(tenant.name, file)
+        tenant.file = file
+
+    def _made(self, wish: TenantWish, who: str) -> str:
+        """Make the folder of a tenant; return its first key. Any thread may call it."""
+        folder = self.folders.create(wish.name, wish.configuration, TenantFile(created_ms=_now_ms(), quota=wish.quota))
+        try:
+            if wish.configuration:
+                read_config(folder / CONFIG_NAME)
+            return create_key(folder, key_wish(KEY_NAME, ("admin",))).key
+        except MidstreamError:
+            shutil.rmtree(folder)
+            raise
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

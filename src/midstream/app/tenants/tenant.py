@@ -1,0 +1,195 @@
+"""One tenant of a server: a whole shop with its own gate, audit, metrics and routes, opened and closed while it runs.
+
+A request that reaches this object can reach the objects of this shop alone. While the shop is not open, requests are
+answered 503 with the reason, and nothing of its folder is held.
+"""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from midstream.app.opening import DATA_NAME, Outside, config_of
+from midstream.app.server.hosted_engine import require_hosted
+from midstream.app.server.keys import watch_keys
+from midstream.app.server.opened_engine import open_with_groups, opened_engine
+from midstream.app.server_address import Address, publish, withdraw
+from midstream.app.tenants.folders import TenantFile
+from midstream.core.errors import MidstreamError
+from midstream.engine.answer.lookups import is_merged
+from midstream.engine.folder import DataFolder
+from midstream.engine.instance import Instance
+from midstream.serving.access.audit_trail import AuditTrail
+from midstream.serving.access.gate import KeyGate
+from midstream.serving.app import asgi
+from midstream.serving.http.admission import RETRY_S
+from midstream.serving.http.loop_delay import LoopArrivals
+from midstream.serving.http.problems import QuotaSpent, TenantUnavailable, problem_reply
+from midstream.serving.http.responses import Receive, Scope, Send, send_reply
+from midstream.serving.options import ServerOptions
+from midstream.serving.request_origin import RequestOrigin
+from midstream.serving.tenants.quota import TenantMeter
+from midstream.serving.tenants.types import PREFIX, State, TenantView
+
+_SHOWN: Final = {
+    "opening": "It is being opened.",
+    "closing": "It is being closed.",
+    "failed": "It could not be opened; the operator of this server sees why.",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenShop:
+    """An open shop and its app."""
+
+    running: Instance
+    front: RequestOrigin
+
+
+class Tenant:
+    """One tenant, open or not."""
+
+    def __init__(self, name: str, folder: Path, options: ServerOptions, outside: Callable[[], Outside]) -> None:
+        """Keep what to open.
+
+        Args:
+            name: Of the tenant.
+            folder: Of the shop.
+            options: Of the port and the root.
+            outside: Returns time, randomness and the turn of child processes for one opening.
+        """
+        self.name = name
+        self.folder = folder
+        self._file = TenantFile()
+        self._meter = TenantMeter(self._file.quota, time.monotonic())
+        self._counted_events = 0
+        self.state: State = "opening"
+        self.reason = ""
+        """Why it does not serve, in words for the operator."""
+        self.changing = asyncio.Lock()
+        """Held from beginning to end by whatever opens, closes or removes it."""
+        self._options = options
+        self._outside = outside
+        self._shop: OpenShop | None = None
+        self._in_progress = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def file(self) -> TenantFile:
+        """Its settings; new ones hold from the next request on."""
+        return self._file
+
+    @file.setter
+    def file(self, content: TenantFile) -> None:
+        if content.quota != self._file.quota:
+            self._meter = TenantMeter(content.quota, time.monotonic())
+        self._file = content
+
+    @property
+    def arrivals(self) -> LoopArrivals | None:
+        """Observer of how its requests come in."""
+        return None if self._shop is None else self._shop.front.arrivals
+
+    @property
+    def running(self) -> Instance | None:
+        """Its open shop, None while it does not serve."""
+        return None if self._shop is None else self._shop.running
+
+    def view(self) -> TenantView:
+        """Return it as it is listed."""
+        position = 0 if self._shop is None else self._shop.running.engine.log.end
+        path = f"{PREFIX}{self.name}/"
+        return TenantView(self.name, self.state, self.reason, path, self.file.created_ms, position, self.file.quota)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request in the scope of the shop."""
+        shop = self._shop
+        if shop is None or self.state != "serving":
+            reason = self.reason if self.state == "suspended" else _SHOWN.get(self.state, "")
+            await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}. {reason}")))
+            return
+        metrics = shop.front.metrics
+        if lacks_s := self._meter.take(scope, time.monotonic()):
+            metrics.refusals.labels("tenant_quota").inc()
+            shop.front.arrivals.begin(scope)
+            shop.front.arrivals.refuse()
+            await send_reply(scope, send, problem_reply(QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))))
+            return
+        self._in_progress += 1
+        self._idle.clear()
+        try:
+            await shop.front(scope, receive, send)
+        finally:
+            self._in_progress -= 1
+            self._meter.debit_events(metrics.events_recorded - self._counted_events)
+            self._counted_events = metrics.events_recorded
+            if not self._in_progress:
+                self._idle.set()
+
+    async def open(self) -> None:
+        """Open the shop; what prevents it is kept as the reason, and other tenants go on. Hold ``changing``."""
+        self.state, self.reason = "opening", ""
+        task = asyncio.create_task(self._opened(), name=f"midstream-tenant-{self.name}")
+        await asyncio.wait((task,))
+        error = task.exception()
+        if error is None:
+            self._shop, self.state, self._counted_events = task.result(), "serving", 0
+            return
+        self.state, self.reason = "failed", f"{type(error).__name__}: {error}"
+        if not isinstance(error, MidstreamError | OSError):
+            message = f"tenant {self.name} could not be opened"
+            asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+
+    async def _opened(self) -> OpenShop:
+        config = await asyncio.to_thread(config_of, self.folder)
+        require_hosted(config.server)
+        keys = watch_keys(DataFolder(self.folder / DATA_NAME), is_closed=True)
+        running, inputs, outputs = await asyncio.to_thread(
+            open_with_groups, self.folder, config, outside=self._outside()
+        )
+        await running.start()
+        options = shop_options(config.server, self._options)
+        opened = opened_engine(self.folder, running, inputs, outputs)
+        app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
+        engine = opened.engine
+        gate = KeyGate(AuditTrail(app, engine.record), keys, options, lambda user_id: is_merged(engine.fold, user_id))
+        return OpenShop(running, RequestOrigin(gate, options))
+
+    def publish(self, url: str) -> None:
+        """Write down where commands of this machine find the shop; ``url`` is that of the root."""
+        if self._shop is not None:
+            live = self._shop.running.engine.liveness
+            publish(self.folder / DATA_NAME, Address(f"{url}{PREFIX}{self.name}", live.log, live.pid))
+
+    async def close(self, state: State, reason: str, wait_s_max: float) -> None:
+        """Answer the requests in progress, for so long at most, and close the shop. Hold ``changing``."""
+        shop, self._shop = self._shop, None
+        self.state, self.reason = state, reason
+        if shop is None:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), wait_s_max)
+        withdraw(self.folder / DATA_NAME)
+        await shop.running.stop()
+
+    def metrics_text(self) -> bytes:
+        """Return the metrics of the shop; empty while it does not serve."""
+        if self._shop is None:
+            return b""
+        engine = self._shop.running.engine
+        engine.refresh_metrics()
+        return engine.metrics.text()
+
+
+def shop_options(own: ServerOptions, root: ServerOptions) -> ServerOptions:
+    """Return how a shop is served: sizes and waits of its own configuration, address and names of the root."""
+    hosts = (*root.allow_hosts, *own.allow_hosts)
+    return msgspec.structs.replace(own, host=root.host, port=root.port, allow_hosts=hosts, followers=0)

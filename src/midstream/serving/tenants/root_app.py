@@ -1,0 +1,196 @@
+"""Root app of a server of several tenants: their list, creation, suspension, export and deletion; health and metrics.
+
+Plain ASGI, as these are few routes and machines call most of them. The gate of the root's API keys stands in front; no
+key of a tenant is one of the root.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPMethod, HTTPStatus
+from typing import Final, TypeAlias
+
+import msgspec
+
+from midstream.core.errors import Fault, MidstreamError, RequestInvalid
+from midstream.engine.types import Liveness
+from midstream.monitoring.by_process import merged_tenants
+from midstream.monitoring.metrics import Metrics
+from midstream.serving.access.callers import caller_of
+from midstream.serving.access.scopes import TENANT_ROUTES, tenant_scope_needed, tenant_template
+from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.loop_delay import LoopArrivals
+from midstream.serving.http.parsing import decode_json, query_fields, single
+from midstream.serving.http.problems import Disconnected, problem_reply
+from midstream.serving.http.responses import (
+    AT_ONCE,
+    NO_STORE,
+    Message,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    send_reply,
+    sent_path,
+)
+from midstream.serving.operation import METRICS_TEXT
+from midstream.serving.tenants.audit_file import TenantChange
+from midstream.serving.tenants.types import PAGE, TenantQuota, Tenants, TenantWish, require_name
+
+
+class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/tenants/{name}/suspend``."""
+
+    reason: str = ""
+    """Shown to callers of the tenant, up to 200 characters."""
+
+
+_wish = msgspec.json.Decoder(TenantWish)
+_quota = msgspec.json.Decoder(TenantQuota)
+_suspend = msgspec.json.Decoder(SuspendBody)
+_REASON_MAX: Final = 200
+_READS: Final = frozenset(("GET", "HEAD"))
+_Route: TypeAlias = Callable[[str, Scope, Receive], Awaitable[Reply]]
+
+
+class RootApp:
+    """ASGI app of the root."""
+
+    def __init__(
+        self, tenants: Tenants, metrics: Metrics, arrivals: LoopArrivals, limits: BodyLimits, log_id: str
+    ) -> None:
+        """Manage ``tenants``; ``log_id`` identifies this server in ``/health/live``."""
+        self._tenants = tenants
+        self.metrics = metrics
+        self.arrivals = arrivals
+        self._limits = limits
+        self._liveness = Liveness("live", log_id, os.getpid())
+        self.drains: Callable[[], str] = str
+        """Returns why the server takes no further requests; empty while it does."""
+        self._routes: Mapping[tuple[str, str], _Route] = {
+            ("GET", "/v1/tenants"): self._list,
+            ("POST", "/v1/tenants"): self._create,
+            ("GET", "/v1/tenants/{name}"): self._show,
+            ("DELETE", "/v1/tenants/{name}"): self._delete,
+            ("PUT", "/v1/tenants/{name}/quota"): self._set_quota,
+            ("POST", "/v1/tenants/{name}/suspend"): self._suspend,
+            ("POST", "/v1/tenants/{name}/resume"): self._resume,
+            ("POST", "/v1/tenants/{name}/export"): self._export,
+            ("GET", "/health/live"): self._live,
+            ("GET", "/health/ready"): self._ready,
+            ("GET", "/metrics"): self._metrics_text,
+        }
+
+    @property
+    def routes(self) -> Mapping[str, frozenset[str]]:
+        """Methods by template."""
+        return {path: frozenset(method for method, each in self._routes if each == path) for _, path in self._routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        self.arrivals.begin(scope)
+        method = "GET" if scope["method"] == HTTPMethod.HEAD else scope["method"]
+        template = tenant_template(sent_path(scope)) or ""
+        try:
+            if (method, template) not in self._routes:
+                tenant_scope_needed(scope)  # raises the reason
+            name = sent_path(scope).split("/")[3] if "{name}" in template else ""
+            reply = await self._routes[method, template](require_name(name, "path") if name else "", scope, receive)
+        except Disconnected:
+            return
+        except MidstreamError as error:
+            reply = problem_reply(error)
+        if scope["method"] == HTTPMethod.HEAD:
+            reply = Reply(reply.status, b"", reply.media_type, reply.headers)
+        await send_reply(scope, send, reply)
+
+    async def _list(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
+        query_fields(scope, ())
+        return _json({"tenants": self._tenants.views()})
+
+    async def _show(self, name: str, scope: Scope, _receive: Receive) -> Reply:
+        query_fields(scope, ())
+        return _json(self._tenants.view(name))
+
+    async def _create(self, _name: str, scope: Scope, receive: Receive) -> Reply:
+        wish = decode_json(_wish, await read_body(scope, receive, self._limits))
+        require_name(wish.name, "/name")
+        return _json(await self._tenants.create(wish, _who(scope)), HTTPStatus.CREATED)
+
+    async def _set_quota(self, name: str, scope: Scope, receive: Receive) -> Reply:
+        quota = decode_json(_quota, await read_body(scope, receive, self._limits))
+        return _json(await self._tenants.set_quota(name, quota))
+
+    async def _suspend(self, name: str, scope: Scope, receive: Receive) -> Reply:
+        body = decode_json(_suspend, await read_body(scope, receive, self._limits) or b"{}")
+        return _json(await self._tenants.suspend(name, body.reason[:_REASON_MAX]))
+
+    async def _resume(self, name: str, _scope: Scope, _receive: Receive) -> Reply:
+        return _json(await self._tenants.resume(name))
+
+    async def _export(self, name: str, _scope: Scope, _receive: Receive) -> Reply:
+        return _json(await self._tenants.export(name))
+
+    async def _delete(self, name: str, scope: Scope, _receive: Receive) -> Reply:
+        self._tenants.view(name)
+        confirmed = single(query_fields(scope, ("confirm",)), "confirm")
+        if confirmed != name:
+            came = "It did not come." if confirmed is None else f'"{confirmed[:64]}" came.'
+            right = f"confirm={name}: all events, models and keys of the tenant are removed for good."
+            raise RequestInvalid((Fault("confirm", came, right, PAGE),))
+        await self._tenants.delete(name)
+        return _json({"name": name, "state": "deleted"})
+
+    async def _live(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
+        return _json(self._liveness)
+
+    async def _ready(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
+        health = self._tenants.health()
+        if waits := self.drains():
+            health = msgspec.structs.replace(health, ready=False, reason=waits)
+        return _json(health, HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
+        text = merged_tenants(self.metrics.text(), self._tenants.metrics_texts())
+        return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
+
+
+class RootAudit:
+    """ASGI app in front of the root app: records who changed a tenant."""
+
+    def __init__(self, app: RootApp, note: Callable[[TenantChange], Awaitable[None]]) -> None:
+        """Front of ``app``; each change is given to ``note`` before it is answered."""
+        self._app = app
+        self._note = note
+        self.metrics = app.metrics
+        self.arrivals = app.arrivals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        template = tenant_template(sent_path(scope))
+        if template is None or scope["method"] in _READS or scope["method"] not in TENANT_ROUTES[template]:
+            await self._app(scope, receive, send)
+            return
+        caller = caller_of(scope)
+        address = "" if caller is None else caller.address
+        target = sent_path(scope).split("/")[3][:64] if "{name}" in template else ""
+        status = 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if status < HTTPStatus.BAD_REQUEST:
+                    await self._note(TenantChange(0, _who(scope), address, scope["method"], template, target, status))
+            await send(message)
+
+        scope.pop(AT_ONCE, None)
+        await self._app(scope, receive, noting)
+
+
+def _who(scope: Scope) -> str:
+    caller = caller_of(scope)
+    return "anonymous" if caller is None else caller.who
+
+
+def _json(document: object, status: int = HTTPStatus.OK) -> Reply:
+    return Reply(status, msgspec.json.encode(document), headers=NO_STORE)
