@@ -44,7 +44,7 @@ from tests.support.events import (
     tiny_settings,
 )
 
-COUNT = 100_000
+COUNT = 25_000
 SEED = 4
 ERASURE_LOGS = 100
 LAYOUT = (20, "836a026da0738c87", 3)
