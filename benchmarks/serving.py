@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -221,10 +221,10 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes], seconds: float
             message = f"the server ended with status {process.returncode}"
             raise RuntimeError(message)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == 200:
-                return
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                connection.request("GET", "/health/ready")
+                if connection.getresponse().status == 200:
+                    return
         except OSError:
             pass  # it does not listen yet
         time.sleep(READY_PAUSE_S)

@@ -1,5 +1,5 @@
 """What all tests share: the Hypothesis profiles, that a busy machine makes no answer late, that random ids are those of
-the run before, and that what a test leaves is gone before memory is short.
+the run before, that a state costs what is used of it, and that what a test leaves is gone before memory is short.
 
 ``HYPOTHESIS_PROFILE`` picks one of ``dev``, ``ci``, ``nightly``. Without it, ``CI=true`` picks ``ci`` and all
 else ``dev``.
@@ -64,6 +64,25 @@ def write_bytecode() -> None:
 
 
 write_bytecode()
+
+
+M_MMAP_THRESHOLD = -3
+"""Of ``mallopt(3)``."""
+MAPPED_BYTES_MIN = 1 << 20
+"""Size from which on memory comes from the system, and goes back to it when it is freed."""
+
+
+def map_large_arrays() -> None:
+    """Keep the size from which on an allocation is a mapping of its own, which the C library would raise to 32 MiB.
+
+    It does so once a state was freed. The next one is then reserved in freed memory that has to be cleared, and so pays
+    for each page that it reserves: a test that opened sixty states spent ten seconds of the system's time in that, and
+    spends two without.
+    """
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES_MIN)
+
+
+map_large_arrays()
 
 
 def give_time() -> None:

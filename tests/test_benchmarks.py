@@ -33,16 +33,25 @@ for name in sys.argv[1:]:
 def measures(monkeypatch):
     """The modules of the suite, which its program finds beside itself."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("goals", "machine", "checkouts", "programs", "turns", "report", "history")
+    names = ("goals", "machine", "checkouts", "programs", "growth", "turns", "report", "history")
     return SimpleNamespace(**{name: importlib.import_module(f"measures.{name}") for name in names})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["", "--growth", "--peers"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param("", marks=pytest.mark.long),
+        pytest.param("--growth", marks=pytest.mark.long),
+        "--peers",
+        # The table by a server under load and by ingest: parts, children and loads that the other programs use too.
+        "--only lean JSON",
+    ],
+)
 def test_short_form_measures_every_row_and_keeps_the_run(mode, tmp_path):
     """Every program runs for real, with sizes that take seconds: no row is without a figure, and no program fails."""
     path = str(tmp_path / "history.jsonl")
-    command = [sys.executable, str(FOLDER / "suite.py"), "--short", "--history", path, *([mode] if mode else [])]
+    command = [sys.executable, str(FOLDER / "suite.py"), "--short", "--history", path, *mode.split()]
     ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SHORT_S_MAX, check=False)
     assert ran.returncode == 0, ran.stderr
     (line,) = (tmp_path / "history.jsonl").read_text("utf-8").splitlines()
@@ -55,6 +64,17 @@ def test_short_form_measures_every_row_and_keeps_the_run(mode, tmp_path):
     assert run["revisions"]["here"]
     assert run["machine"]["cores"] == os.cpu_count()
     assert "--short" in run["command"]
+
+
+@pytest.mark.slow
+def test_a_point_of_growth_has_a_figure_for_each_of_its_rows(measures, tmp_path):
+    """The costliest axis, which declares features; all points together are a long proof."""
+    goals, programs = measures.growth.growth(is_short=True)
+    name = next(each for each in programs if "columns" in each)
+    bench = measures.programs.Bench(tmp_path, measures.programs.SHORT)
+    figures = programs[name](bench, measures.checkouts.here())
+    assert set(figures) == {goal.name for goal in goals if goal.program == name}
+    assert min(figures.values()) >= 0
 
 
 def test_every_benchmark_can_be_imported():
