@@ -381,11 +381,13 @@ def _cold(
 
 
 def _add_pages(cold: "FastAPI") -> None:
-    """Add what people read: the docs and the console."""
+    """Add what people read, the docs and the console, and the script for their pages."""
+    from midstream.serving.browser.script import add_script_route
     from midstream.serving.console.routes import add_console_routes
     from midstream.serving.openapi.document import add_docs_page
 
     add_docs_page(cold)
+    add_script_route(cold)
     add_console_routes(cold)
 
 

@@ -18,9 +18,10 @@ from midstream.events.json.decode import is_ndjson
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.visitors import PAGE_ORIGIN
+from midstream.serving.browser.script import SCRIPT_PATH
 from midstream.serving.http.hosts import Hosts, authority_name
 from midstream.serving.http.problems import CrossSite, MediaTypeUnsupported, Misdirected, problem_reply
-from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import JSON, Receive, Scope, Send, send_reply, sent_path
 from midstream.serving.http.target import ABSOLUTE_TARGET
 from midstream.serving.openapi.docs_page import DOCS_PATH
 from midstream.serving.options import ServerOptions
@@ -98,7 +99,7 @@ class RequestOrigin:
         if target is not None and authority_name(target) != host:
             came = f"{_shown(host)} came, and {_shown(target)} as the request's target."
             raise _unclear(came, "A path as the target, or the same host in both.")
-        if b"origin" in sent or b"sec-fetch-site" in sent:
+        if (b"origin" in sent or b"sec-fetch-site" in sent) and not _loads_script(scope):
             self._require_own_page(scope, sent, host)
         if scope["method"] not in _READS and sent.get(b"content-type") != JSON:
             _require_type(sent)
@@ -133,6 +134,11 @@ class RequestOrigin:
         site = sent.get(b"sec-fetch-site")
         if site is not None and site.lower() not in OWN_SITE and not _opens_docs(scope, sent):
             raise CrossSite((Fault("sec-fetch-site", f"{_shown(site)} came.", _RIGHT_SITE, PAGE),))
+
+
+def _loads_script(scope: Scope) -> bool:
+    """Return whether the browser client is read, which has the same content for every page and caller."""
+    return scope["path"] == SCRIPT_PATH and sent_path(scope) == SCRIPT_PATH and scope["method"] in _READS
 
 
 def _opens_docs(scope: Scope, sent: Mapping[bytes, bytes]) -> bool:

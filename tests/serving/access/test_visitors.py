@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -238,3 +239,37 @@ def test_console_and_a_browser_key_share_an_origin(keyed):
         keyed.ask(browser, "POST", "/v1/recommendations", {"user_id": ANON}, {"origin": "http://test"}).status_code
         == 403
     )
+
+
+def test_page_merges_its_own_id_into_the_user_of_its_token_alone(page):
+    """A visitor signs in: no other user takes the acts, and nobody's named account becomes another's."""
+    good = token(page.secret)
+    path = "/v1/users/ann/merge"
+    assert page.may({"user_id": ANON}, path, proof=good)
+    assert not page.may({"user_id": ANON}, path)
+    assert not page.may({"user_id": ANON}, "/v1/users/bob/merge", proof=good)
+    for other in ("bob", "ann", "anon-7", f"{ANON} "):
+        assert not page.may({"user_id": other}, path, proof=good), other
+    assert not page.may(b'{"user_id": "anon-0123456789abcdeX", "user_id": "bob"}', path, proof=good)
+    assert not page.may(b'{"us\\u0065r_id": "bob"}', path, proof=good)
+    assert not page.may({"user_id": ANON}, path, proof=good, **{"content-type": "application/x-ndjson"})
+    assert page.ask("GET", path, proof=good).status_code in {403, 405}
+    page.keyed.merged.add(ANON)
+    assert not page.may({"user_id": ANON}, path, proof=good)
+
+
+@pytest.mark.parametrize("sent", ["ann/x", "ann", "änn", "a%2Fb"])
+def test_user_in_a_path_is_read_as_the_route_reads_it(page, sent):
+    """An id with a slash or a percent sign is the token's, or is refused."""
+    path = f"/v1/users/{quote(sent, safe='')}/merge"
+    assert page.may({"user_id": ANON}, path, proof=token(page.secret, sub=sent))
+    assert not page.may({"user_id": ANON}, path, proof=token(page.secret, sub=f"{sent}2"))
+    assert not page.may({"user_id": ANON}, path, proof=token(page.secret, sub=quote(sent, safe="") + "%"))
+
+
+def test_merge_of_a_page_needs_the_scope_of_events(keyed):
+    """A key that only asks changes nothing; a key of a server needs the scope of the catalogue as before."""
+    asking = Page(keyed, "recommend")
+    assert not asking.may({"user_id": ANON}, "/v1/users/ann/merge", proof=token(asking.secret))
+    server = keyed.make("events:write", "recommend")
+    assert keyed.ask(server, "POST", "/v1/users/ann/merge", {"user_id": ANON}).status_code == 403

@@ -176,7 +176,9 @@ def guarded(app: Measured, options: ServerOptions) -> ASGI:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+                own = [*message.get("headers", ())]
+                names = {name for name, _ in own}
+                message = {**message, "headers": [*own, *(each for each in _HEADERS if each[0] not in names)]}
             await send(message)
 
         await gate(scope, receive, with_headers)

@@ -20,8 +20,20 @@ from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
-from midstream.serving.access.scopes import ADMIN, ANY, METRICS, NODES, OPEN, READ, RECOMMEND, scope_needed
-from midstream.serving.access.visitors import PAGE_ORIGIN, IsMerged, PageVisitor, require_json
+from midstream.serving.access.scopes import (
+    ADMIN,
+    ANY,
+    EVENTS,
+    HOT,
+    METRICS,
+    NODES,
+    OPEN,
+    READ,
+    RECOMMEND,
+    scope_needed,
+    template_of,
+)
+from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, IsMerged, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
@@ -35,7 +47,7 @@ from midstream.serving.http.problems import (
     ScopeMissing,
     problem_reply,
 )
-from midstream.serving.http.responses import AT_ONCE, JSON, Message, Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import AT_ONCE, JSON, Message, Receive, Scope, Send, send_reply, sent_path
 from midstream.serving.options import ServerOptions
 
 EVENTS_PATH: Final = "/v1/events"
@@ -128,6 +140,8 @@ class KeyGate:
         browser_key = known.stored if known.stored is not None and known.stored.is_browser else None
         if browser_key is None and PAGE_ORIGIN in scope:
             raise ScopeMissing((Fault("origin", f"{caller.who} is no browser key.", "A key with origins.", PAGE),))
+        if browser_key is not None and _is_merge(scope):
+            needed = EVENTS
         if unknown is not None:
             if ADMIN not in caller.scopes:
                 raise unknown
@@ -170,10 +184,12 @@ class KeyGate:
             ScopeMissing: It names another visitor than it proves, or the route or a field is not for pages.
             MidstreamError: The body cannot be read.
         """
-        path = scope["path"]
-        if path not in ROUTES_OF_PAGES or scope["method"] not in {"GET", "POST"}:
+        path, is_merge = scope["path"], _is_merge(scope)
+        if not (path in ROUTES_OF_PAGES or is_merge) or scope["method"] not in {"GET", "POST"}:
             came = f"{scope['method']} {path[:60]} came with a browser key."
-            raise ScopeMissing((Fault("path", came, f"One of: {', '.join(sorted(ROUTES_OF_PAGES))}.", PAGE),))
+            raise ScopeMissing(
+                (Fault("path", came, f"One of: {', '.join((*sorted(ROUTES_OF_PAGES), MERGE_ROUTE))}.", PAGE),)
+            )
         now_ms = self._keys.wall_ms()
         ring = self._keys.ring()
         kin = () if ring is None else ring.user_secrets(key, now_ms)
@@ -184,7 +200,9 @@ class KeyGate:
         require_json(scope)
         body = await read_body(scope, receive, self._limits)
         told = decode_any(msgspec.Raw(body), "")
-        if path == EVENTS_PATH:
+        if is_merge:
+            visitor.require_merge(sent_path(scope), told)
+        elif path == EVENTS_PATH:
             visitor.require_events(told)
         elif isinstance(told, dict):
             visitor.require_question(cast("dict[str, Any]", told))
@@ -235,6 +253,11 @@ class KeyGate:
 _AS_JSON: Final = (b"content-type", JSON)
 _KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+
+
+def _is_merge(scope: Scope) -> bool:
+    """Return whether two users are to be made one, as the app finds the route."""
+    return scope["method"] == "POST" and scope["path"] not in HOT and template_of(sent_path(scope)) == MERGE_ROUTE
 
 
 def _key_of(name: bytes, value: bytes) -> str:

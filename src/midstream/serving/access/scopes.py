@@ -98,6 +98,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/health/live": {"GET": OPEN},
     "/health/ready": {"GET": OPEN},
     "/metrics": {"GET": METRICS},
+    "/midstream.js": {"GET": OPEN},
     "/docs": {"GET": ANY},
     "/docs/{name:path}": {"GET": ANY},
     "/openapi.json": {"GET": ANY},

@@ -8,6 +8,7 @@ field: a field that is added later is closed to pages until it is listed.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE, ApiKey
@@ -19,6 +20,9 @@ from midstream.serving.http.responses import JSON, Scope
 PAGE_ORIGIN: Final = "midstream.page_origin"
 """Field of a scope: the origin of a page that is let in for the sake of a browser key."""
 ROUTES: Final = frozenset(("/v1/events", "/v1/recommendations", "/v1/rank", "/v1/pages"))
+MERGE_ROUTE: Final = "/v1/users/{user_id}/merge"
+"""Route by which a page makes its anonymous id that of the user of its token. It needs the scope of events: a merge
+moves acts, and changes no other profile than that of the token."""
 FIELDS: Final = frozenset(
     (
         *("placement", "placements", "user_id", "session_id", "n", "items", "basket", "context", "exclude", "fields"),
@@ -34,6 +38,7 @@ _RIGHT_ID: Final = (
     "The user of a token that the shop's server signed (header midstream-user-token), or an id of the page's own: "
     "anon- and at least 16 random letters and digits."
 )
+_RIGHT_USER: Final = "The user of a token that the shop's server signed (header midstream-user-token)."
 IsMerged = Callable[[str], bool]
 """Tells whether a user id stands for another user."""
 
@@ -89,6 +94,25 @@ class PageVisitor:
         """
         for place, each in enumerate(events_within(told)):
             self.require_ids(each, f"/{place}")
+
+    def require_merge(self, path: str, told: object) -> None:
+        """Refuse a merge of another id than an anonymous one of the page's own, or into another user than the token's.
+
+        Args:
+            path: Path as it was sent.
+            told: Decoded body; what is no object is left to the route, which refuses it.
+
+        Raises:
+            ScopeMissing: An id is not proven.
+        """
+        user_id = unquote(path.split("/")[3])
+        if self._claims is None or self._claims.sub != user_id:
+            raise ScopeMissing((Fault("user_id", f'"{user_id[:60]}" came without proof.', _RIGHT_USER, PAGE),))
+        if not isinstance(told, dict):
+            return
+        merged = cast("dict[str, Any]", told).get("user_id")
+        if isinstance(merged, str) and not self._is_own(merged):
+            raise _unproven("/user_id", merged)
 
     def require_query(self, fields: Mapping[str, list[str]]) -> None:
         """Refuse a question in a query string, as one in a body.

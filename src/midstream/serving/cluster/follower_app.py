@@ -14,6 +14,7 @@ from midstream.core.answers.problems import Problem
 from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
 from midstream.serving.access.callers import OWN_EVENTS, with_caller
 from midstream.serving.admin.features import READ_PATH
+from midstream.serving.browser.script import SCRIPT_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.http.problems import Disconnected, RefusedElsewhere, problem_of, problem_reply
 from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
@@ -29,7 +30,7 @@ LEVEL_S_MAX = 0.05
 """Maximum wait of a lookup for the events acknowledged before it, the deadline of a placement; then it is proxied."""
 _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH, READ_PATH))
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
-_PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json"))
+_PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json", SCRIPT_PATH))
 READY_PATH = "/health/ready"
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))

@@ -1,12 +1,12 @@
 """Cycle of one request and its answer on a connection, between the protocol that reads and the app that answers.
 
-uvicorn's own, with two additions: a body that is no valid HTTP ends like that of a disconnected client, and the app's
-reading of a body does not admit the bytes behind it.
+uvicorn's own, with three additions: a body that is no valid HTTP ends like that of a disconnected client, the app's
+reading of a body does not admit the bytes behind it, and a header of an answer replaces the port's own of that name.
 """
 
 from http import HTTPMethod, HTTPStatus
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from midstream.serving.http.responses import JSON, NO_STORE, Reply
@@ -31,6 +31,13 @@ class Cycle(RequestResponseCycle):
         self.is_broken = True
         self.keep_alive = False
         self.message_event.set()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Write a part of the answer. A header of the answer takes the place of the port's own of that name."""
+        if message["type"] == "http.response.start":
+            names = {name for name, _ in message.get("headers", ())}
+            self.default_headers = [each for each in self.default_headers if each[0] not in names]
+        await super().send(message)
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next piece of the body, or the disconnect."""
