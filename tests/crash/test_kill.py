@@ -36,7 +36,7 @@ from midstream.state.structures.hashing import IdKey, id_hash
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.reference import Reference
 
-KILLS = int(os.environ.get("MIDSTREAM_KILLS", "10"))
+KILLS = int(os.environ.get("MIDSTREAM_KILLS", "5"))
 CLOCK_KILLS = int(os.environ.get("MIDSTREAM_CLOCK_KILLS", "2"))
 HOUR_MS = 3_600_000
 CLIENTS = 3

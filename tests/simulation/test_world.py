@@ -3,7 +3,7 @@
 from itertools import islice, pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from midstream.simulation.shop import ShopOptions, open_shop
@@ -12,6 +12,8 @@ from midstream.simulation.world import World, act_events, example_events, visits
 
 START_MS = 1_700_000_000_000
 seeds = st.integers(0, 2**32)
+some_seeds = settings(max_examples=10)
+"""A world is made by one path of the code whatever its seed is, and takes a tenth of a second."""
 
 
 def world(seed=7, **changes) -> World:
@@ -24,6 +26,7 @@ def first(some: World, count: int):
     return list(islice(visits(some, open_shop(some.shop)), count))
 
 
+@some_seeds
 @given(seeds)
 def test_equal_seeds_give_equal_worlds(seed):
     """Every product and every act is decided by the seed."""
@@ -39,6 +42,7 @@ def test_other_seeds_give_other_worlds():
     assert not np.array_equal(open_shop(world(1).shop).vector, open_shop(world(2).shop).vector)
 
 
+@some_seeds
 @given(seeds, st.integers(1, 30))
 def test_more_visitors_change_nobody(seed, count):
     """What a visitor does does not depend on how many others there are."""
@@ -49,6 +53,7 @@ def test_more_visitors_change_nobody(seed, count):
     assert all(few[name] == many[name] for name in common)
 
 
+@some_seeds
 @given(seeds)
 def test_visits_come_in_time_order(seed):
     """Visits begin one after another, acts of a visit follow each other, session ids are unique."""
@@ -60,6 +65,7 @@ def test_visits_come_in_time_order(seed):
     assert len({each.session_id for each in some}) == len(some)
 
 
+@some_seeds
 @given(seeds)
 def test_only_what_is_on_sale_is_looked_at(seed):
     """No act on a product before its release, and new products are looked at once they are there."""

@@ -18,7 +18,7 @@ from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.ranking.selectors.top_k import TopK
 
-DRAWS = 4_000
+DRAWS = 1_500
 FRAME = FeatureFrame(("clicks", "seen"), np.array([[1, 30], [40, 900], [5, 10], [3, 25], [9, 100]], dtype=np.float32))
 SCORE = np.array([0.9, 0.8, 0.5, 0.45, 0.1], dtype=np.float32)
 ROWS = np.arange(5, dtype=np.int32)

@@ -197,8 +197,9 @@ def optional_kernels() -> list[Kernel[..., object]]:
 
 def _folders() -> dict[Path, Path]:
     """Return where the machine code of each module is kept, without those of which none can be."""
-    sources = {each.source for each in recording().kernels if each.source.is_file()}
-    return {source: folder for source in sources if (folder := cache_folder(source)) is not None}
+    sources = {each.source for each in recording().kernels}
+    there = [source for source in sources if source.is_file()]
+    return {source: folder for source in there if (folder := cache_folder(source)) is not None}
 
 
 def _hash(folders: dict[Path, Path]) -> str:

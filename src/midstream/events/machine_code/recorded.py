@@ -36,7 +36,13 @@ class RecordedKernel:
     @property
     def source(self) -> Path:
         """Where its module lies."""
-        return _PACKAGE.joinpath(*self.module.split(".")[1:]).with_suffix(".py")
+        return _source_of(self.module)
+
+
+@cache
+def _source_of(module: str) -> Path:
+    """Return where a module lies; a start asks for it a thousand times, of eighty modules."""
+    return _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 class Recording(msgspec.Struct, frozen=True):
