@@ -32,8 +32,8 @@ pytest_plugins = ["tests.support.services.record", "tests.support.services.fixtu
 
 # No deadline for one example: the first call of a kernel compiles it. pytest's timeout bounds the whole test.
 settings.register_profile("dev", max_examples=50, deadline=None)
-# The same examples in each run, so that a red run is about the change, and as many as seeded bugs are found with; nightly
-# looks for new ones.
+# The same examples in each run, so that a red run is about the change, and as many as seeded bugs are found with;
+# nightly looks for new ones.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile(
     "nightly",
