@@ -69,10 +69,12 @@ class Server:
 
         return asyncio.run(main())
 
-    async def ask(self, method, path, body=None, key="", headers=(), query=b"", raw=None):
+    async def ask(
+        self, method, path, body=None, key="", headers=(), query=b"", raw=None, content_type=b"application/json"
+    ):
         """Return the answer of the port."""
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        sent_headers = [(b"host", b"test"), (b"content-type", b"application/json"), *headers]
+        sent_headers = [(b"host", b"test"), (b"content-type", content_type), *headers]
         sent_headers.append((b"content-length", str(len(content)).encode()))
         if key:
             sent_headers.append((b"authorization", b"Bearer " + key.encode()))
