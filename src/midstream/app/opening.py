@@ -59,6 +59,7 @@ from midstream.engine.explain.explainer import Explainer
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
 from midstream.engine.ingest.event_writer import EventWriter
+from midstream.engine.ingest.fold_scheduler import FoldShare
 from midstream.engine.ingest.import_runs import close_run
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.engine.ingest.log_reader import catch_up
@@ -115,6 +116,8 @@ class Outside:
     worked_s: Callable[[], float] = time.thread_time
     child_turn: asyncio.Lock | None = None
     """Held while a child works on snapshots or history; several engines of one process share it. None = its own."""
+    fold_share: FoldShare | None = None
+    """Shared by the engines of one event loop, so that all together fold half of the time. None = its own."""
 
 
 def wall_ms() -> int:
@@ -253,7 +256,7 @@ def engine_of(
     ids = RequestIds(data.key(outside.entropy), outside.entropy)
     known = read_topic_position(data.topic_position)
     generation = None if known is None else known.token_generation
-    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s, generation)
+    host = Host(outside.clock, outside.monotonic, ids, outside.writer, outside.worked_s, generation, outside.fold_share)
     metrics = Metrics(CollectorRegistry()) if options.forwarding is None else options.forwarding.metrics
     metrics.set_versions(version("midstream"), service.config_hash, service.settings.version())
     options = replace(options, erase_days_max=service.config.users.erase_days_max)

@@ -101,7 +101,7 @@ class Engine:
         self.live = LiveState(log, fold, plans, host, metrics, self.guards, FeatureValues(options.baseline))
         """What is in service; ``swap`` alone puts something else there."""
         self._is_shared = host.token_generation is not None
-        self._folding = FoldScheduler(fold, host.monotonic, metrics)
+        self._folding = FoldScheduler(fold, host.monotonic, metrics, host.fold_share)
         self._intake = Deduplication(fold)
         self.concerns: dict[str, str] = {} if options.forwarding is None else options.forwarding.concerns
         """What an operator should look at while all goes on, by what it is about; health shows it."""

@@ -13,6 +13,7 @@ from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, LogPosition, Models, TimestampMs
 from midstream.engine.circuit_breaker import CircuitBreaker
 from midstream.engine.ingest.event_writer import EventWriter
+from midstream.engine.ingest.fold_scheduler import FoldShare
 from midstream.engine.ingest.writer import LogWriter
 from midstream.engine.tokens import RequestIds, position_token
 from midstream.engine.types import ANY_PLACEMENT
@@ -44,6 +45,8 @@ class Host:
     """Seconds that the processor worked for this thread; None = as long as time went by."""
     token_generation: int | None = None
     """Generation in tokens of a log that several nodes share; None = the log is this one's own, and has its own."""
+    fold_share: FoldShare | None = None
+    """Shared by the engines of one event loop; None = its own."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,7 @@
 """A folding turn is short whatever is folded, and nothing is left out or applied twice by the cuts."""
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from midstream.engine.ingest.fold_scheduler import (
     STEP_COST,
     TURN_EVENTS_MAX,
     FoldScheduler,
+    FoldShare,
     step_length,
 )
 from midstream.events.schema import ROW, Event, build, cut
@@ -344,3 +346,27 @@ def test_a_failure_ends_the_turns_and_tells_whoever_waits_for_an_acknowledgement
 
     asyncio.run(work())
     asyncio.run(while_it_stops())
+
+
+def test_engines_of_one_loop_fold_half_of_the_time_together() -> None:
+    """While any of them answers: without a shared account each takes its turn in the room that another one leaves."""
+
+    async def main() -> float:
+        share = FoldShare(is_shared=True)
+        metrics = [Metrics(CollectorRegistry()) for _ in range(3)]
+        both = [FoldScheduler(Fold(tiny_settings()), time.monotonic, each, share) for each in metrics]
+        for number, folding in enumerate(both):
+            folding.start()
+            folding.add(LogPosition(0), random_events(20_000, seed=number), ())
+        began = time.monotonic()
+        while any(folding._durable for folding in both):
+            both[0].note_answer()
+            await asyncio.sleep(0)
+        seconds = time.monotonic() - began
+        folded = sum(each.turn_seconds.collect()[0].samples[-2].value for each in metrics)
+        for folding in both:
+            await folding.stop()
+        assert all(folding.fold.log_position == 20_000 for folding in both)
+        return float(folded / seconds)
+
+    assert asyncio.run(main()) < 0.7

@@ -21,13 +21,15 @@ from midstream.app.config.reader import read_config
 from midstream.app.opening import CONFIG_NAME, Outside
 from midstream.app.operate.backup import back_up
 from midstream.app.tenants.folders import TENANTS_MAX, TenantFile, TenantFolders
-from midstream.app.tenants.tenant import Tenant
+from midstream.app.tenants.tenant import SharedParts, Tenant
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
+from midstream.engine.ingest.fold_scheduler import FoldShare
 from midstream.events.file_modes import make_folder
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.http.problems import TenantConflict
 from midstream.serving.options import ServerOptions
+from midstream.serving.tenants.fair_turns import FairTurns
 from midstream.serving.tenants.types import (
     PAGE,
     CreatedTenant,
@@ -49,7 +51,9 @@ class TenantGroup:
     folders: TenantFolders
     options: ServerOptions
     apps: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _turns: FairTurns = field(default_factory=FairTurns)
+    _child_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _fold_share: FoldShare = field(default_factory=lambda: FoldShare(is_shared=True))
     _url: str = ""
     _opening: asyncio.Task[None] | None = None
 
@@ -246,7 +250,8 @@ class TenantGroup:
         return self.options.stop_wait_max.ms / 1_000
 
     def _tenant(self, name: str) -> Tenant:
-        return Tenant(name, self.folders.of(name), self.options, lambda: Outside(child_turn=self._turn))
+        shared = SharedParts(self._turns, lambda: Outside(child_turn=self._child_turn, fold_share=self._fold_share))
+        return Tenant(name, self.folders.of(name), self.options, shared)
 
     def _known(self, name: str) -> Tenant:
         found = self.apps.get(name)

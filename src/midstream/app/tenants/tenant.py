@@ -22,19 +22,20 @@ from midstream.app.server.keys import watch_keys
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.app.server_address import Address, publish, withdraw
 from midstream.app.tenants.folders import TenantFile
-from midstream.core.errors import MidstreamError
+from midstream.core.errors import MidstreamError, Overloaded
 from midstream.engine.answer.lookups import is_merged
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import asgi
-from midstream.serving.http.admission import RETRY_S
+from midstream.serving.http.admission import FREE, RETRY_S
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.problems import QuotaSpent, TenantUnavailable, problem_reply
 from midstream.serving.http.responses import Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
+from midstream.serving.tenants.fair_turns import FairTurns
 from midstream.serving.tenants.quota import TenantMeter
 from midstream.serving.tenants.types import PREFIX, State, TenantView
 
@@ -43,6 +44,19 @@ _SHOWN: Final = {
     "closing": "It is being closed.",
     "failed": "It could not be opened; the operator of this server sees why.",
 }
+UNBOUNDED: Final = 1 << 30
+"""Of health and metrics: a supervisor would take a refusal for a dead process."""
+TOO_MUCH: Final = "More is asked of this tenant than it can answer beside the others."
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParts:
+    """Parts that all tenants of a process share."""
+
+    turns: FairTurns
+    """Of requests."""
+    outside: Callable[[], Outside]
+    """Returns time, randomness and the turns of folding and of child processes, for one opening."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,19 +65,21 @@ class OpenShop:
 
     running: Instance
     front: RequestOrigin
+    waiting_max: int
+    """Requests that wait for their turn among tenants."""
 
 
 class Tenant:
     """One tenant, open or not."""
 
-    def __init__(self, name: str, folder: Path, options: ServerOptions, outside: Callable[[], Outside]) -> None:
+    def __init__(self, name: str, folder: Path, options: ServerOptions, shared: SharedParts) -> None:
         """Keep what to open.
 
         Args:
             name: Of the tenant.
             folder: Of the shop.
             options: Of the port and the root.
-            outside: Returns time, randomness and the turn of child processes for one opening.
+            shared: Parts of the process.
         """
         self.name = name
         self.folder = folder
@@ -76,7 +92,8 @@ class Tenant:
         self.changing = asyncio.Lock()
         """Held from beginning to end by whatever opens, closes or removes it."""
         self._options = options
-        self._outside = outside
+        self._outside = shared.outside
+        self._turns = shared.turns
         self._shop: OpenShop | None = None
         self._in_progress = 0
         self._idle = asyncio.Event()
@@ -118,15 +135,16 @@ class Tenant:
             return
         metrics = shop.front.metrics
         if lacks_s := self._meter.take(scope, time.monotonic()):
-            metrics.refusals.labels("tenant_quota").inc()
-            shop.front.arrivals.begin(scope)
-            shop.front.arrivals.refuse()
-            await send_reply(scope, send, problem_reply(QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))))
+            spent = QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))
+            await _refuse(shop, "tenant_quota", spent, scope, send)
             return
         self._in_progress += 1
         self._idle.clear()
         try:
-            await shop.front(scope, receive, send)
+            if await self._turns.turn(self.name, UNBOUNDED if scope["path"] in FREE else shop.waiting_max):
+                await shop.front(scope, receive, send)
+            else:
+                await _refuse(shop, "tenant_queue", Overloaded(TOO_MUCH), scope, send)
         finally:
             self._in_progress -= 1
             self._meter.debit_events(metrics.events_recorded - self._counted_events)
@@ -161,7 +179,7 @@ class Tenant:
         app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
         engine = opened.engine
         gate = KeyGate(AuditTrail(app, engine.record), keys, options, lambda user_id: is_merged(engine.fold, user_id))
-        return OpenShop(running, RequestOrigin(gate, options))
+        return OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
 
     def publish(self, url: str) -> None:
         """Write down where commands of this machine find the shop; ``url`` is that of the root."""
@@ -187,6 +205,14 @@ class Tenant:
         engine = self._shop.running.engine
         engine.refresh_metrics()
         return engine.metrics.text()
+
+
+async def _refuse(shop: OpenShop, reason: str, error: MidstreamError, scope: Scope, send: Send) -> None:
+    """Refuse a request before anything of the shop has read it."""
+    shop.front.metrics.refusals.labels(reason).inc()
+    shop.front.arrivals.begin(scope)
+    shop.front.arrivals.refuse()
+    await send_reply(scope, send, problem_reply(error))
 
 
 def shop_options(own: ServerOptions, root: ServerOptions) -> ServerOptions:

@@ -69,11 +69,32 @@ class _Waiter:
     future: asyncio.Future[None] = field(compare=False)
 
 
+@dataclass(slots=True)
+class FoldShare:
+    """Folding and answers of all engines of one event loop: together they fold half of the time while any answers."""
+
+    answers: int = 0
+    """Answers made by any of them."""
+    next_at: float = 0.0
+    """Before this nobody begins a further turn: the one before took as long as there is from its end to here."""
+    is_shared: bool = False
+    """Whether there is more than one engine."""
+
+
 class FoldScheduler:
     """Queue of durable events, the turns that apply them, and waiters for a log position."""
 
-    def __init__(self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics) -> None:
-        """Fold into ``fold``; a failure in a table ends the turns for good and is kept in ``failure``."""
+    def __init__(
+        self, fold: Fold, monotonic: Callable[[], float], metrics: Metrics, share: FoldShare | None = None
+    ) -> None:
+        """Fold into ``fold``; a failure in a table ends the turns for good and is kept in ``failure``.
+
+        Args:
+            fold: The state.
+            monotonic: Seconds that never go back.
+            metrics: Counts.
+            share: Of all engines of the event loop; None = there is no other.
+        """
         self.fold = fold
         """The state in service. Another one at the same log position may take its place between two turns."""
         self.failure: BaseException | None = None
@@ -88,8 +109,8 @@ class FoldScheduler:
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._answers = 0
-        self._answers_before = 0
+        self._share = share or FoldShare()
+        self._answers_before = self._share.answers
         """Their count at the turn before."""
         self._step_cost = STEP_COST
         self._rests = False
@@ -135,10 +156,15 @@ class FoldScheduler:
             return
         self._durable.append(Durable(first, batch, prints, tells_copies))
         self._idle.clear()
-        if self._rests:
+        if self._rests and not self._is_others_turn():
             self._begin_at_once()
         else:
+            self._rests = False
             self._work.set()
+
+    def _is_others_turn(self) -> bool:
+        """Return whether answers have the time that the last turn of any engine of this loop took."""
+        return self._share.is_shared and self._monotonic() < self._share.next_at
 
     def _begin_at_once(self) -> None:
         """Take the first turn of what was queued. An error ends the turns as one of the task does, and is raised."""
@@ -149,7 +175,7 @@ class FoldScheduler:
         finally:
             if not is_whole:
                 self._end(sys.exception())
-        self._answers_before = self._answers
+        self._answers_before = self._share.answers
         if self._durable:
             self._work.set()
         else:  # one turn in a pass of the event loop: what else is handed over in it is the task's
@@ -163,7 +189,7 @@ class FoldScheduler:
 
     def note_answer(self) -> None:
         """An answer was made: while there are answers, folding keeps to half of the time."""
-        self._answers += 1
+        self._share.answers += 1
 
     async def reached(self, position: LogPosition, timeout_s: float) -> bool:
         """Wait until a position is applied; return False when the time is over before.
@@ -207,7 +233,7 @@ class FoldScheduler:
             fold: At or behind the position of the state in service.
             read: Of the log.
         """
-        answers = self._answers
+        answers = self._share.answers
         ahead: Iterator[tuple[LogPosition, EventBatch]] = iter(())
         while True:
             began = self._monotonic()
@@ -226,18 +252,23 @@ class FoldScheduler:
                 raise self.failure
 
     async def _run(self) -> None:
-        self._answers_before = self._answers
+        self._answers_before = self._share.answers
         while True:
             self._rests = not self._durable
             await self._work.wait()
+            while self._is_others_turn():  # noqa: ASYNC110  as below
+                await asyncio.sleep(0)
             began = self._monotonic()
             self._take_turn(began)
             self._answers_before = await self._make_room(self._answers_before, began, waits=bool(self._durable))
 
     def _take_turn(self, began: float) -> None:
-        self._step_cost = STEP_COST if self._answers > self._answers_before else STEP_COST_ALONE
+        self._step_cost = STEP_COST if self._share.answers > self._answers_before else STEP_COST_ALONE
         self._turn(began + TURN_S_MAX)
-        self._metrics.turn_seconds.observe(self._monotonic() - began)
+        ended = self._monotonic()
+        self._metrics.turn_seconds.observe(ended - began)
+        if self._share.answers > self._answers_before:
+            self._share.next_at = ended + (ended - began)
         if not self._durable:
             self._work.clear()
             self._idle.set()
@@ -251,7 +282,7 @@ class FoldScheduler:
             waits: More events are queued; otherwise the next turn begins at once.
         """
         ended = self._monotonic()
-        made = self._answers
+        made = self._share.answers
         await asyncio.sleep(0)
         is_due = waits and made > answers
         while is_due and self._monotonic() - ended < ended - began:  # noqa: ASYNC110  a timer sleeps 1 ms
