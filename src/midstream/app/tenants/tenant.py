@@ -30,7 +30,6 @@ from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import asgi
 from midstream.serving.http.admission import FREE, RETRY_S
-from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.problems import QuotaSpent, TenantUnavailable, problem_reply
 from midstream.serving.http.responses import Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
@@ -111,11 +110,6 @@ class Tenant:
         self._file = content
 
     @property
-    def arrivals(self) -> LoopArrivals | None:
-        """Observer of how its requests come in."""
-        return None if self._shop is None else self._shop.front.arrivals
-
-    @property
     def running(self) -> Instance | None:
         """Its open shop, None while it does not serve."""
         return None if self._shop is None else self._shop.running
@@ -142,6 +136,8 @@ class Tenant:
         self._idle.clear()
         try:
             if await self._turns.turn(self.name, UNBOUNDED if scope["path"] in FREE else shop.waiting_max):
+                # Only now: what the others' turns took is no queue of this tenant.
+                shop.front.arrivals.take_over(scope)
                 await shop.front(scope, receive, send)
             else:
                 await _refuse(shop, "tenant_queue", Overloaded(TOO_MUCH), scope, send)
@@ -210,8 +206,6 @@ class Tenant:
 async def _refuse(shop: OpenShop, reason: str, error: MidstreamError, scope: Scope, send: Send) -> None:
     """Refuse a request before anything of the shop has read it."""
     shop.front.metrics.refusals.labels(reason).inc()
-    shop.front.arrivals.begin(scope)
-    shop.front.arrivals.refuse()
     await send_reply(scope, send, problem_reply(error))
 
 

@@ -45,8 +45,6 @@ class TenantDispatcher:
         except RouteUnknown as error:
             await send_reply(scope, send, problem_reply(error))
             return
-        if app.arrivals is not None:
-            app.arrivals.take_over(found)
         await app(found, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.responses import Receive, Scope, Send
 
 PAGE: Final = "/docs/tenants.md"
@@ -82,11 +81,6 @@ class RootHealth(msgspec.Struct, frozen=True):
 
 class TenantApp(Protocol):
     """App of one tenant: it answers in the scope as a server of this tenant alone would have it."""
-
-    @property
-    def arrivals(self) -> LoopArrivals | None:
-        """Observer of how its requests come in; None = it does not serve."""
-        ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
