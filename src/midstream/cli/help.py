@@ -22,6 +22,7 @@ TOPICS = {
     "Evaluation": ("evaluate", "simulate", "bench"),
     "Operation": (
         "keys",
+        "tenants",
         "audit",
         "doctor",
         "size",

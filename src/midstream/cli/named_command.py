@@ -54,6 +54,7 @@ GROUPS = {
     "sinks": "operate.sinks",
     "training": "models.training",
     "keys": "operate.keys",
+    "tenants": "operate.tenants",
 }
 """Where each group of commands is."""
 

@@ -6,23 +6,19 @@ Each change holds the lock of its tenant alone, so a slow export of one delays n
 
 import asyncio
 import gc
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import msgspec
 
-from midstream.app.access.key_wishes import key_wish
-from midstream.app.access.keys import create_key
-from midstream.app.config.reader import read_config
-from midstream.app.opening import CONFIG_NAME, Outside
+from midstream.app.opening import Outside
 from midstream.app.operate.backup import back_up
+from midstream.app.tenants.creation import make_tenant
 from midstream.app.tenants.folders import TENANTS_MAX, TenantFile, TenantFolders
 from midstream.app.tenants.tenant import SharedParts, Tenant
-from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
 from midstream.engine.ingest.fold_scheduler import FoldShare
 from midstream.events.file_modes import make_folder
 from midstream.monitoring.fact_logger import log_fact
@@ -39,9 +35,6 @@ from midstream.serving.tenants.types import (
     TenantView,
     TenantWish,
 )
-
-KEY_NAME: Final = "owner"
-"""Of the first key of a created tenant."""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,7 +143,7 @@ class TenantGroup:
 
     # Changes
 
-    async def create(self, wish: TenantWish, who: str) -> CreatedTenant:
+    async def create(self, wish: TenantWish) -> CreatedTenant:
         """Make a tenant with a key of its own and open it.
 
         Raises:
@@ -168,7 +161,7 @@ class TenantGroup:
         async with tenant.changing:
             is_made = False
             try:
-                key = await asyncio.to_thread(self._made, wish, who)
+                key = await asyncio.to_thread(make_tenant, self.folders, wish)
                 is_made = True
             finally:
                 if not is_made:
@@ -268,17 +261,6 @@ class TenantGroup:
     def _keep(self, tenant: Tenant, file: TenantFile) -> None:
         self.folders.write(tenant.name, file)
         tenant.file = file
-
-    def _made(self, wish: TenantWish, who: str) -> str:
-        """Make the folder of a tenant; return its first key. Any thread may call it."""
-        folder = self.folders.create(wish.name, wish.configuration, TenantFile(created_ms=_now_ms(), quota=wish.quota))
-        try:
-            if wish.configuration:
-                read_config(folder / CONFIG_NAME)
-            return create_key(folder, key_wish(KEY_NAME, ("admin",))).key
-        except MidstreamError:
-            shutil.rmtree(folder)
-            raise
 
 
 def _now_ms() -> int:

@@ -143,7 +143,9 @@ def _serve_tenants(folder: Path, said: Mapping[str, object], allow_hosts: Sequen
     if said["followers"]:
         right = "serve --tenants without it: the tenants share one process."
         raise ConfigInvalid((Fault("--followers", f"{said['followers']} came.", right, "/docs/tenants.md"),))
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        right = "A folder that is there: a typing error is to make no new one."
+        raise ConfigInvalid((Fault("--tenants", f"There is no folder {folder}.", right, "/docs/tenants.md"),))
     options = _options(root_config(folder), said, allow_hosts)
 
     def ready(url: str, count: int) -> None:

@@ -40,17 +40,22 @@ class AuditFile:
         Raises:
             OSError: The disk.
         """
-        line = msgspec.json.encode(msgspec.structs.replace(change, time=self._wall_ms())) + b"\n"
-        await asyncio.to_thread(self._append, line)
+        await asyncio.to_thread(append_change, self._path, msgspec.structs.replace(change, time=self._wall_ms()))
 
-    def _append(self, line: bytes) -> None:
-        make_folder(self._path.parent)
-        descriptor = open_file(self._path, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+def append_change(path: Path, change: TenantChange) -> None:
+    """Append a change to a file and make it durable.
+
+    Raises:
+        OSError: The disk.
+    """
+    make_folder(path.parent)
+    descriptor = open_file(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, msgspec.json.encode(change) + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def changes_of(path: Path, limit: int) -> list[TenantChange]:

@@ -15,7 +15,7 @@ PREFIX: Final = "/t/"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """As a label of a host name: one spelling on every file system, and nothing to escape in a URL."""
 RATE_MAX: Final = 1_000_000
-State: TypeAlias = Literal["opening", "serving", "suspended", "failed", "closing"]
+State: TypeAlias = Literal["opening", "serving", "suspended", "failed", "closing", "closed"]
 Rate: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=RATE_MAX)]
 
 
@@ -111,7 +111,7 @@ class Tenants(Protocol):
         """Return the metrics of the tenants that serve."""
         ...
 
-    async def create(self, wish: TenantWish, who: str) -> CreatedTenant:
+    async def create(self, wish: TenantWish) -> CreatedTenant:
         """Make and open one."""
         ...
 

@@ -1,0 +1,107 @@
+"""``midstream tenants``: the same orders on the files of a folder and through its server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from midstream.cli.app import main
+from tests.app.tenants.conftest import SMALL
+
+CONFIG = "small.toml"
+START_S_MAX = 300
+"""Of which all but some seconds is compiling, where nothing has compiled before."""
+
+
+@pytest.fixture
+def run(capfd, tmp_path):
+    """Run a command on the folder of tenants; return its status and what it printed."""
+    (tmp_path / CONFIG).write_text(SMALL)
+
+    def call(*arguments, folder=tmp_path):
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, "--folder", str(folder)])
+        printed = capfd.readouterr()
+        return left.value.code or 0, printed.out or printed.err
+
+    return call
+
+
+@pytest.fixture
+def server(tmp_path, run):
+    """A server of the folder as a process of its own, stopped by a signal."""
+    del run  # its file of a configuration is there
+    command = [sys.executable, "-m", "midstream", "serve", "--tenants", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving 0 tenants")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(START_S_MAX)
+
+
+def states(run):
+    """Return the states of all tenants by name."""
+    return {each["name"]: each["state"] for each in json.loads(run("tenants", "list", "--json")[1])["tenants"]}
+
+
+def orders(run, tmp_path, serving):
+    """Give every order once; the states between them are those of a folder with or without a server."""
+    assert states(run) == {}
+    status, key = run("tenants", "create", "red", "--config", str(tmp_path / CONFIG), "--requests", "100")
+    assert (status, key[:3]) == (0, "ms_")
+    assert run("tenants", "create", "red")[0] > 0
+    assert run("tenants", "create", "Red")[0] > 0
+    assert states(run) == {"red": serving}
+    assert run("tenants", "suspend", "red", "--reason", "unpaid")[0] == 0
+    assert states(run) == {"red": "suspended"}
+    assert run("tenants", "resume", "red")[0] == 0
+    assert run("tenants", "quota", "red", "--events", "50")[0] == 0
+    (view,) = json.loads(run("tenants", "list", "--json")[1])["tenants"]
+    assert (view["state"], view["quota"]) == (serving, {"requests_per_second": 0.0, "events_per_second": 50.0})
+    assert run("tenants", "resume", "blue")[0] > 0
+    assert run("tenants", "delete", "red")[0] > 0
+    assert states(run) == {"red": serving}
+
+
+def deleted(run, tmp_path):
+    """Delete the tenant; all changes are in the audit, the newest first."""
+    assert run("tenants", "delete", "red", "--confirm", "red")[0] == 0
+    assert states(run) == {}
+    assert list((tmp_path / "trash").iterdir()) == []
+    changes = json.loads(run("tenants", "audit", "--json")[1])["changes"]
+    assert [(each["method"], each["status"] < 300, each["who"][:4]) for each in changes] == [
+        ("DELETE", True, "cli:"),
+        ("PUT", True, "cli:"),
+        ("POST", True, "cli:"),
+        ("POST", True, "cli:"),
+        ("POST", True, "cli:"),
+    ]
+
+
+def test_orders_on_the_files_of_a_folder(run, tmp_path):
+    """Nothing is opened, and a server of one tenant alone is not robbed of its folder."""
+    orders(run, tmp_path, "closed")
+    deleted(run, tmp_path)
+
+
+def test_orders_through_the_server(run, tmp_path, server):
+    """Commands find it by its address; those of a shop find the tenant by the address in its own folder."""
+    orders(run, tmp_path, "serving")
+    shop = tmp_path / "tenants" / "red"
+    events = tmp_path / "acts.ndjson"
+    events.write_text('{"type": "view", "session_id": "s1", "item_id": "lamp"}\n')
+    assert run("import", str(events), folder=shop)[0] == 0
+    (view,) = json.loads(run("tenants", "list", "--json")[1])["tenants"]
+    assert view["log_position"] > 0
+    archive = tmp_path / "red.tar"
+    assert run("tenants", "export", "red", "--output", str(archive))[0] == 0
+    assert archive.stat().st_size > 0
+    deleted(run, tmp_path)
+    assert server.poll() is None
+    assert os.path.lexists(tmp_path / "data" / "server.url")
