@@ -80,6 +80,8 @@ class Module:
     """Below ``src/midstream``, such as ``state/users/users.py``."""
     text: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]
+    """All of the tree: the rules walk it once together."""
     imported: Mapping[str, str]
     """Name in the file → dotted name of what it stands for, wherever in the file it is imported."""
 
@@ -97,15 +99,16 @@ AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 def parse(path: str, text: str) -> Module:
     """Parse one file."""
     tree = ast.parse(text)
+    nodes = tuple(ast.walk(tree))
     imported: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for name in node.names:
                 top = name.name.partition(".")[0]
                 imported[name.asname or top] = name.name if name.asname else top
         elif isinstance(node, ast.ImportFrom):
             imported.update({name.asname or name.name: f"{node.module}.{name.name}" for name in node.names})
-    return Module(path, text, tree, imported)
+    return Module(path, text, tree, nodes, imported)
 
 
 def dotted(module: Module, node: ast.AST) -> str:
@@ -124,7 +127,7 @@ def line_of(node: ast.AST) -> int:
 
 def functions(module: Module) -> Iterator[AnyFunction]:
     """All functions and methods, nested ones too."""
-    return (node for node in ast.walk(module.tree) if isinstance(node, AnyFunction))
+    return (node for node in module.nodes if isinstance(node, AnyFunction))
 
 
 def decorators(function: AnyFunction) -> Iterator[str]:
@@ -174,7 +177,7 @@ def module_is_short(module: Module) -> Iterator[Finding]:
 
 def parameters_are_few(module: Module) -> Iterator[Finding]:
     """A function has at most 6 parameters; a kernel takes its arrays, a command its options."""
-    methods = {child for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef) for child in node.body}
+    methods = {child for node in module.nodes if isinstance(node, ast.ClassDef) for child in node.body}
     for function in functions(module):
         names = set(decorators(function))
         if names & {"inlined", "kernel", "optional_kernel"} or ("command" in names and module.folder == "cli"):
@@ -210,14 +213,14 @@ def command_only_calls(module: Module) -> Iterator[Finding]:
 def time_is_an_argument(module: Module) -> Iterator[Finding]:
     """Only ``app``, ``serving`` and ``cli`` read the wall clock."""
     if module.folder not in CLOCK_FOLDERS:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if (name := dotted(module, node)) in CLOCKS:
                 yield line_of(node), f"{name}: time is an argument"
 
 
 def seed_is_an_argument(module: Module) -> Iterator[Finding]:
     """Only ``app``, ``serving`` and ``cli`` draw what no seed decides; nobody uses global random state."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         name = dotted(module, node)
         start, _, last = name.rpartition(".")
         if start == "random" or (start == "numpy.random" and last not in SEEDED):
@@ -233,7 +236,7 @@ def seed_is_an_argument(module: Module) -> Iterator[Finding]:
 def hash_is_stable(module: Module) -> Iterator[Finding]:
     """``hash()`` differs from one process to the next."""
     if module.folder not in CLOCK_FOLDERS:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hash":
                 yield node.lineno, "hash() differs by process: use xxhash"
 
@@ -266,7 +269,7 @@ def one_place_catches_all(module: Module) -> Iterator[Finding]:
     """Only ``ranking/boundary.py`` catches ``Exception``."""
     if module.path == "ranking/boundary.py":
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         caught: list[str] = []
         if isinstance(node, ast.ExceptHandler):
             caught = list(exceptions(node.type))
@@ -278,7 +281,7 @@ def one_place_catches_all(module: Module) -> Iterator[Finding]:
 
 def no_error_disappears(module: Module) -> Iterator[Finding]:
     """No handler that does nothing."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ExceptHandler) and all(
             isinstance(step, ast.Pass) or (isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant))
             for step in node.body
@@ -289,7 +292,7 @@ def no_error_disappears(module: Module) -> Iterator[Finding]:
 def nothing_is_pickled(module: Module) -> Iterator[Finding]:
     """No pickle is written or loaded, by whatever name."""
     yield from ((line, f"imports {name}") for line, name in imports(module.tree) if name in PICKLES)
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
             yield node.lineno, "allow_pickle"
 
@@ -304,7 +307,7 @@ def extras_stay_behind_a_function(module: Module) -> Iterator[Finding]:
     """Only ``models`` and ``integrations`` import extras, inside the function that needs them."""
     for_types = (
         node
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.If) and dotted(module, node.test) == "typing.TYPE_CHECKING"
     )
     later = {found for node in (*functions(module), *for_types) for found in imports(node)}
@@ -481,6 +484,13 @@ def sources():
     """All modules of ``src/midstream``, parsed once for all rules."""
     paths = sorted(PACKAGE.rglob("*.py"))
     return [parse(path.relative_to(PACKAGE).as_posix(), path.read_text("utf-8")) for path in paths]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drop_trees():
+    """Millions of nodes would be looked through at each collection of garbage in the tests that follow."""
+    yield
+    sources.cache_clear()
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
