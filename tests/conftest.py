@@ -92,15 +92,15 @@ def give_time() -> None:
     In the usual 50 ms a machine that is busy may stand still, and sources are left out. What deadlines do is proven
     with questions and placements that have one, and on clocks of the tests' own.
     """
-    until, usual_ms = Answering._until, Placement().deadline.ms
+    limit, usual_ms = Answering._deadline_s, Placement().deadline.ms
 
     def patient(self: Answering, asks: Sequence[Ask]) -> float:
-        chosen = until(self, asks)
+        chosen = limit(self, asks)
         is_chosen = asks[0].deadline_ms or any(plan.deadline_ms != usual_ms for plan in self._plans_of(asks))
         has_own_clock = self._live.host.monotonic is not time.monotonic
         return chosen if is_chosen or has_own_clock else chosen + PATIENCE_S
 
-    Answering._until = patient  # type: ignore[method-assign]
+    Answering._deadline_s = patient  # type: ignore[method-assign]
 
 
 give_time()

@@ -31,6 +31,7 @@ def test_without_a_tail_all_other_fields_have_their_defaults() -> None:
     """As of a slate without models and rules."""
     body = whole()
     assert joined_body(*parts_of(body)) == encode_body(body)
+    assert joined_body(*parts_of(body), took_us=70_000) == encode_body(whole(took_us=70_000))
 
 
 def test_the_tail_has_features_models_and_actions_of_rules() -> None:
@@ -43,3 +44,4 @@ def test_the_tail_has_features_models_and_actions_of_rules() -> None:
     actions = _encode(body.traces) + _encode(body.trace_ids)
     tail = ServedTail(body.feature_names, body.feature_values, body.models, body.trace_rules, actions)
     assert joined_body(*parts_of(body), tail.encoded()) == encode_body(body)
+    assert joined_body(*parts_of(body), tail.encoded(), 9) == encode_body(msgspec.structs.replace(body, took_us=9))

@@ -334,6 +334,8 @@ class Served:
     """Models of the plan with what they had learned by then; None = none of them goes on learning."""
     bins: tuple[bytes, ...] = ()
     """What those that gave the scores read of the slate's items, for the record: what they learn from."""
+    took_us: int | None = None
+    """Microseconds from the request's admission to the slate; no part of the answer. None in a rerun."""
 
 
 Clock: TypeAlias = Callable[[], TimestampMs]

@@ -8,7 +8,9 @@ from typing import TypeAlias
 
 import msgspec
 
-RECORD_VERSION = 11
+RECORD_VERSION = 12
+TOOK_US_MAX = (1 << 32) - 1
+"""Five bytes of a record: 71 minutes, beyond the deadline of any request."""
 Value: TypeAlias = str | float | bool
 
 
@@ -101,12 +103,21 @@ class ServedBody(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     """What models read that learn on from outcomes, one for each: eight bytes that stand for the inputs and their bins,
     four for the position of the first item, then a byte an input for each item of the slate, in its order. Empty before
     version 11."""
+    took_us: int | None = None
+    """Microseconds from the request's admission by the engine to its slate, by the monotonic clock, at most
+    ``TOOK_US_MAX``. A measurement, which no rerun reproduces. None = not measured, as before version 12."""
 
 
 REQUIRED_COUNT = sum(each.required for each in msgspec.structs.fields(ServedBody))
 """Fields that every version has."""
+_MICROSECONDS = 1e6
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ServedBody).decode
+
+
+def microseconds(seconds: float) -> int:
+    """Return a measured time as a record holds it: whole microseconds, from 0 to ``TOOK_US_MAX``."""
+    return min(TOOK_US_MAX, max(0, round(seconds * _MICROSECONDS)))
 
 
 def encode_body(body: ServedBody) -> bytes:

@@ -62,8 +62,8 @@ def _defaults(first: int, stop: int) -> bytes:
     )
 
 
-_TAIL = _defaults(_AFTER, len(_FIELDS))
-"""Every field behind those of the items, with its default."""
+_TAIL = _defaults(_AFTER, _FIELDS.index("took_us"))
+"""Every field between those of the items and the last one, ``took_us``, with its default."""
 _TO_FEATURES = _defaults(_AFTER, _FIELDS.index("feature_names"))
 _NO_ACTIONS = _defaults(_TOLD[1] + 1, _TOLD[2])
 """Those of the fields of rules behind their names."""
@@ -71,7 +71,7 @@ _GIVEN = _FIELDS.index("given")
 _TO_GIVEN = _defaults(_TOLD[0] + 1, _GIVEN)
 _TO_RULES = _defaults(_GIVEN + 1, _TOLD[1])
 _BEHIND_RULES = _defaults(_TOLD[2], _FIELDS.index("bins"))
-"""``bins`` is the last field."""
+"""``bins`` is the last field but one."""
 
 
 class ServedTail(NamedTuple):
@@ -90,21 +90,22 @@ class ServedTail(NamedTuple):
     """What models read that go on learning."""
 
     def encoded(self) -> bytes:
-        """Return all fields behind those of the items, the others with their defaults."""
+        """Return all fields between those of the items and ``took_us``, the others with their defaults."""
         features = _encode(self.feature_names) + _encode(self.feature_values)
         parts = (_encode(dict(self.models)), _TO_GIVEN, _encode(self.given), _TO_RULES, _encode(self.rules))
         return b"".join((_TO_FEATURES, features, *parts, self.actions, _BEHIND_RULES, _encode(self.bins)))
 
 
-def joined_body(head: ServedHead, items: bytes | memoryview, tail: bytes = _TAIL) -> bytes:
+def joined_body(head: ServedHead, items: bytes | memoryview, tail: bytes = _TAIL, took_us: int | None = None) -> bytes:
     """Return what ``encode_body`` returns for the same fields.
 
     Args:
         head: Of the record version ``RECORD_VERSION``.
         items: ``ITEM_FIELDS``, encoded one after another.
-        tail: All fields behind them, encoded; without it each has its default.
+        tail: All fields behind them but the last one, encoded; without it each has its default.
+        took_us: The last field.
     """
-    return b"".join((_BEGIN, _encode(head)[_ARRAY_HEAD:], items, tail))
+    return b"".join((_BEGIN, _encode(head)[_ARRAY_HEAD:], items, tail, _encode(took_us)))
 
 
 __all__ = ["ITEM_FIELDS", "RECORD_VERSION", "ServedHead", "ServedTail", "joined_body"]

@@ -19,7 +19,12 @@ SLATES = "slates"
 EMPTY_SLATES = "empty_slates"
 VALUE = "value"
 """Sum of value x quantity of all interactions; a quantity that was not sent is 1."""
-BUILT_IN = (SLATES, EMPTY_SLATES, VALUE)
+LATENCY_MS = "latency_ms"
+"""Sum over the slates of how long each took, from the request's admission to the slate."""
+TIMED_SLATES = "timed_slates"
+"""Slates whose time is known: those that have none, of an earlier release, are not slates of 0 ms."""
+TIMES = (LATENCY_MS, TIMED_SLATES)
+BUILT_IN = (SLATES, EMPTY_SLATES, VALUE, *TIMES)
 """What is counted of a unit beside its interactions; an interaction of such a name cannot be counted."""
 METRICS_MAX = 20
 """Of an experiment: each takes power from the others, and 20 of them 2 kB of the document."""
@@ -36,7 +41,7 @@ class ExperimentMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     counts: str
-    """What of a unit is summed: an interaction, ``slates``, ``empty_slates`` or ``value``."""
+    """What of a unit is summed: an interaction, ``slates``, ``empty_slates``, ``value`` or ``latency_ms``."""
     kind: Literal["mean", "rate", "ratio"] = "rate"
     """``rate``: share of units that have any; ``mean``: the sum of a unit; ``ratio``: the sum by that of ``per``."""
     per: str | None = None
@@ -128,7 +133,7 @@ def _draft_faults(where: str, metric: ExperimentMetric) -> Iterator[Fault]:
     """Yield what no drafted slate can be judged by."""
     if metric.role == "guardrail":
         yield Fault(f"{where}/role", "guardrail came.", "primary or secondary: no unit has one variant alone.", _PAGE)
-    if metric.kind == "ratio" or metric.counts in {SLATES, EMPTY_SLATES}:
+    if metric.kind == "ratio" or metric.counts in {SLATES, EMPTY_SLATES, *TIMES}:
         came = f"A {metric.kind} of {shown(metric.counts)} came."
         right = f"A mean or a rate of an interaction, or of {VALUE}: acts on items, which one variant drafted."
         yield Fault(f"{where}/counts", came, right, _PAGE)
@@ -139,6 +144,9 @@ def _kind_faults(where: str, metric: ExperimentMetric) -> Iterator[Fault]:
     if (metric.kind == "ratio") != (metric.per is not None):
         came = f"A {metric.kind} came {'with' if metric.per is not None else 'without'} it."
         yield Fault(f"{where}/per", came, "What a ratio is divided by; none of a mean or a rate.", _PAGE)
+    if metric.counts == LATENCY_MS and metric.per != TIMED_SLATES:
+        came = f"A {metric.kind} of {LATENCY_MS}{'' if metric.per is None else f' per {shown(metric.per)}'} came."
+        yield Fault(f"{where}/per", came, f"A ratio per {TIMED_SLATES}: the mean time of a slate.", _PAGE)
     if metric.cap is not None and not (metric.kind != "rate" and 0 < metric.cap <= CAP_MAX):
         came = f"{metric.cap:g} came, of a {metric.kind}."
         yield Fault(f"{where}/cap", came, f"Above 0, to {CAP_MAX:g}, of a mean or a ratio.", _PAGE)

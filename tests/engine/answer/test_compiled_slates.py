@@ -208,7 +208,7 @@ class Both:
         (event,) = self.served
         self.served.clear()
         record = decode_body(event.body)
-        stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms), math.inf)
+        stamp = Stamp(record.request_id, record.seed, TimestampMs(record.now_ms), math.inf, engine.host.monotonic())
         answer = await self.by_pipeline(question.ask(question.placement), stamp)
         assert reply.decode() == msgspec.json.encode(slate_of(answer, None)).decode()
         (other,) = self.served
@@ -319,7 +319,8 @@ def test_shortlists_are_those_of_the_pipeline(seed: int) -> None:
                     assert engine.encoded_slate(question, question.placement) is None
                 own = 'item.category != "hats"' if number % 7 == 0 else None
                 ask = msgspec.structs.replace(question.ask(question.placement), cursor=number % 5 == 0, filter=own)
-                stamp = Stamp(f"{number:032d}", int(dice.integers(1 << 62)), TimestampMs(both.rig.now_ms), math.inf)
+                seed = int(dice.integers(1 << 62))
+                stamp = Stamp(f"{number:032d}", seed, TimestampMs(both.rig.now_ms), math.inf, engine.host.monotonic())
                 with (
                     patch.object(CompiledPlan, "shortlist", autospec=True, side_effect=CompiledPlan.shortlist) as made,
                     patch.object(RequestIds, "make", lambda _: stamp[:2]),  # noqa: B023  it is called here
@@ -686,7 +687,7 @@ def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
         made = decode_body(both.served.pop().body)
         told = EventsAnswer(1, 0, (), log_position=rig.engine.token(LogPosition(made.log_position)))
         ask = Ask("default", user_id="ann", n=3, min_log_position=told.log_position)
-        answer = await both.by_pipeline(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms), math.inf))
+        answer = await both.by_pipeline(ask, Stamp(made.request_id, made.seed, TimestampMs(made.now_ms), math.inf, 0.0))
         assert reply == msgspec.json.encode(slate_of(answer, told))
         served = rig.engine.metrics.text().decode()
         assert 'midstream_compiled_answers_total{placement="default"} 2.0' in served

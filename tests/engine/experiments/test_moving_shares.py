@@ -50,7 +50,11 @@ def world(seed: int, lift: float = 0.0) -> World:
         variant = (bucket[came] >= (1.0 - shares) * BUCKETS).astype(np.int16)
         at_ms = np.sort(dice.integers(day * DAY_MS, (day + 1) * DAY_MS - 1, len(came)))
         asked = Askers(unit[came], np.zeros_like(unit[came]))
-        units.expose(unit[came], variant, Exposures(asked, variant, at_ms, np.zeros(len(came), dtype=np.bool_)))
+        units.expose(
+            unit[came],
+            variant,
+            Exposures(asked, variant, at_ms, np.zeros(len(came), dtype=np.bool_), np.full(len(came), np.nan)),
+        )
         clicked = dice.random(len(came)) < clicks[came] * (1.0 + lift * variant)
         acted(units, unit[came][clicked], at_ms[clicked] + 1)
         found = posterior_of(units.table(), CLICK, 2, SHARE_MIN)

@@ -148,6 +148,59 @@ def test_a_broken_guardrail_stops_its_experiment_within_five_seconds(folder: Pat
     assert run(folder, again) == 2
 
 
+SLOW = """
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+
+from midstream.core.types import Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    name: str = "slow"
+
+    async def retrieve(self, query, moment):
+        await asyncio.sleep(0.004)
+        return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+"""
+LATENCY = ExperimentMetric(
+    "latency", "latency_ms", "ratio", per="timed_slates", better="lower", role="guardrail", harm_max=0.5
+)
+
+
+def test_a_slow_variant_is_stopped_by_its_latency(folder: Path) -> None:
+    """Its source waits 4 ms: the watch stops it by the times in the served records, and two equal variants stay."""
+    (folder / "parts.py").write_text(SLOW)
+    (folder / "midstream.toml").write_text('[components]\nslow = "parts:Slow"\n' + HOME)
+    slow = {"sources": [{"kind": "custom", "name": "slow"}, {"kind": "popular"}]}
+    metrics = (ExperimentMetric("ordered", "purchase", role="primary"), LATENCY)
+
+    async def work(running: Instance) -> None:
+        await stocked(running)
+        watch = watch_of(running)
+        equal = StartOrder("home", (VariantOrder("a"), VariantOrder("b")), metrics=metrics)
+        await running.experimenting.start("equal", equal, SAID)
+        await served(running, USERS)
+        await watch.look()
+        assert running.experimenting.view("equal").state == "running"
+        await running.experimenting.stop("equal", "seen", SAID)
+        variants = (VariantOrder("as-is"), VariantOrder("slow", change=slow))
+        await running.experimenting.start("time", StartOrder("home", variants, metrics=metrics), SAID)
+        had = await served(running, USERS)
+        assert set(had.values()) == {"as-is", "slow"}
+        await watch.look()
+        view = running.experimenting.view("time")
+        assert (view.state, view.stopped_by) == ("stopped", "watch")
+        (harm,) = view.harms
+        assert (harm.variant, harm.metric, harm.judged) == ("slow", "latency", "metric")
+        assert harm.harm is not None
+        assert harm.harm > LATENCY.harm_max
+
+    run(folder, work, watches=False)
+
+
 def test_nothing_is_stopped_that_may_not_be(folder: Path) -> None:
     """With ``auto_stop`` off the verdict is seen and nothing done; what a person stopped stays as that person said."""
 
@@ -218,6 +271,7 @@ def test_the_watch_says_what_the_report_says(folder: Path, seed: int) -> None:
         ExperimentMetric("seen", "view", role="guardrail"),
         ExperimentMetric("against", "dismiss", better="lower", role="guardrail"),
         ExperimentMetric("empty", "empty_slates", better="lower", role="guardrail"),
+        ExperimentMetric("latency", "latency_ms", "ratio", per="timed_slates", better="lower", role="guardrail"),
     )
 
     async def work(running: Instance) -> tuple[dict[str, tuple[GuardrailVerdict, ...]], tuple[int, ...]]:

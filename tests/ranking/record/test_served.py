@@ -21,7 +21,7 @@ from midstream.core.types import (
     Served,
     TimestampMs,
 )
-from midstream.events.served_body import RECORD_VERSION, ServedBody, decode_body, encode_body
+from midstream.events.served_body import RECORD_VERSION, TOOK_US_MAX, ServedBody, decode_body, encode_body, microseconds
 from midstream.ranking.record.served import STAYS, blank_served, decode_served, encode_served
 from midstream.retrieval.approximate import approximate_of, with_approximate
 
@@ -79,9 +79,19 @@ def served(draw) -> Served:
         fold_version="f01d",
         features=frame if columns else None,
         logs_features=draw(st.booleans()),
+        took_us=draw(st.none() | st.integers(0, TOOK_US_MAX)),
     )
     kept = {name: Proposal(rank[:, 0], rank[:, 0].astype(np.float32)) for name in names[: draw(st.integers(0, 2))]}
     return with_approximate(answer, kept)
+
+
+def test_a_time_takes_five_bytes_at_most():
+    """Whole microseconds, rounded; what is below 0 or beyond 32 bits is the nearest that can be held."""
+    times = (-1.0, 0.0, 1.4e-6, 1.6e-6, 0.0213, 5_000.0)
+    assert [microseconds(each) for each in times] == [0, 0, 1, 2, 21_300, TOOK_US_MAX]
+    sizes = [len(msgspec.msgpack.encode(microseconds(each))) for each in times]
+    assert max(sizes) == 5
+    assert sizes[4] == 3
 
 
 def names_of(item_index) -> list[str]:
@@ -106,7 +116,16 @@ def test_what_was_served_comes_back(given):
     for item, row in zip(record.items, chosen.tolist(), strict=True):
         ranks = dict(zip(given.candidates.source_names, given.candidates.source_rank[row].tolist(), strict=True))
         assert item.sources == tuple(name for name, rank in ranks.items() if rank >= 0)
-    for name in ("log_position", "scorer", "tier", "config_hash", "fold_version", "retrieved", "retrieved_count"):
+    for name in (
+        "took_us",
+        "log_position",
+        "scorer",
+        "tier",
+        "config_hash",
+        "fold_version",
+        "retrieved",
+        "retrieved_count",
+    ):
         assert getattr(record, name) == getattr(given, name)
     assert (record.removed, record.failures) == (given.removed, given.failures)
     assert record.candidate_count == len(given.candidates)
@@ -238,6 +257,7 @@ CLASSES = {
     "outside_scores": ("bytes", "blanked"),
     "proposed": ("dict[str, bytes]", "blanked"),
     "bins": ("tuple[bytes, ...]", "stays"),
+    "took_us": ("int | None", "blanked"),
 }
 """What becomes of each field of a served record, with its whole type: whoever adds a field, or something within one,
 says here whether it may tell of a person."""
@@ -249,6 +269,7 @@ def filled(kind, text, number):
     """Return a value of a type that has a text or a number in every place."""
     values = {
         "int": number,
+        "int | None": number,
         "str": text,
         "bytes": text.encode(),
         "str | None": text,

@@ -97,6 +97,7 @@ def explained(again: Rerun, items: Sequence[str] = ()) -> Explained:
         differences=again.differences,
         slate=logged.ids,
         continues=logged.continues,
+        took_us=logged.took_us,
     )
     if again.served is None or again.plan is None or again.moment is None:
         return told

@@ -15,6 +15,7 @@ SCHEMA: Any = pa.schema(
         ("time", pa.timestamp("ms", "UTC")),
         ("served_position", pa.int64()),
         ("log_position", pa.int64()),
+        ("took_us", pa.int64()),
         ("config_hash", pa.string()),
         ("position", pa.int32()),
         ("item_id", pa.string()),
@@ -61,6 +62,7 @@ def _rows(records: list[tuple[int, ServedRecord]]) -> Batch:
             "time": query.now_ms,
             "served_position": served_position,
             "log_position": record.log_position,
+            "took_us": record.took_us,
             "config_hash": record.config_hash,
         }
         for position, item in enumerate(record.items, query.first_position):

@@ -31,6 +31,8 @@ def print_explained(found: "Explained") -> None:
         say(f"{found.request_id} was run again: the answer is identical to the bit")
     for each in found.differences:
         say(f"not as it was: {each.field}: then {each.then}; now {each.now}")
+    if found.took_us is not None:
+        say(f"it took {found.took_us / 1_000:,.1f} ms")
     if found.continues:
         say(f"it reads on in the order of {found.continues}: midstream explain {found.continues} says why")
     if found.why is None and found.identical:

@@ -140,6 +140,8 @@ class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     continues: str = ""
     """Request id of the slate whose order this one continues, by a cursor: its explanation has the reasons, this one
     has none. Empty = it continues none."""
+    took_us: int | None = None
+    """Microseconds from the request's admission to its slate, as logged; None = not measured."""
     why: SlateWhy | None = None
     """Of the request as it is answered now; None = it cannot be answered any more, or it continues another."""
 

@@ -61,6 +61,8 @@ class ListedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     items: tuple[str, ...]
     user_id: str | None = None
     session_id: str | None = None
+    took_us: int | None = None
+    """Microseconds from the request's admission to its slate; left out where it was not measured."""
 
 
 class AuditRow(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -27,6 +27,7 @@ from midstream.engine.live import LiveState
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
+from midstream.events.served_body import microseconds
 from midstream.monitoring.facts import Facts
 from midstream.ranking.boundary import Account
 from midstream.ranking.filters.expression_filter import request_faults
@@ -74,7 +75,8 @@ class Answering:
         if isinstance(ask.cursor, str):
             return await self._read_on(ask, ask.cursor)
         live, monotonic = self._live, self._live.host.monotonic
-        until = stamp.until if stamp else self._until((ask,))
+        began_s = stamp.began_s if stamp else monotonic()
+        until = stamp.until if stamp else began_s + self._deadline_s((ask,))
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if not await self._knows_what_was_served((ask,), until):
             read_your_writes = False
@@ -95,7 +97,7 @@ class Answering:
             account = Account(live.guards.left_out(plan), lambda: until - monotonic())
             shortlister = None if stamp else self.compiled.shortlister(plan)
             served = await self._answered(PlanRequest.of(plan, query, account, shortlister), fold)
-        answer = self._told(served, ask, fold, plan, read_your_writes=read_your_writes)
+        answer = self._told(self._timed(served, began_s), ask, fold, plan, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 
     async def _answered(self, request: PlanRequest, fold: Fold) -> Served:
@@ -151,7 +153,8 @@ class Answering:
         """
         require_count("users", len(asks), USERS_MAX)
         self.check(asks[0])
-        read_your_writes = await self._caught_up(asks[0].min_log_position, self._until(asks[:1]))
+        until = self._live.host.monotonic() + self._deadline_s(asks[:1])
+        read_your_writes = await self._caught_up(asks[0].min_log_position, until)
         found: list[Answer | MidstreamError] = []
         for ask in asks:
             try:
@@ -176,7 +179,8 @@ class Answering:
             Overloaded: Too many requests wait for a log position.
         """
         require_count("placements", len(asks), PAGE_PLACEMENTS_MAX)
-        until = self._until(asks)
+        began_s = self._live.host.monotonic()
+        until = began_s + self._deadline_s(asks)
         read_your_writes = await self._caught_up(asks[0].min_log_position, until)
         if not await self._knows_what_was_served(asks, until):
             read_your_writes = False
@@ -197,7 +201,7 @@ class Answering:
         for (place, (plan, _)), each in zip(slots.made.items(), served, strict=True):
             self._live.guards.note(plan, each, worked_s)
             ask = slots.asks[place]
-            answer = self._told(each, ask, fold, plan, read_your_writes=read_your_writes)
+            answer = self._told(self._timed(each, began_s), ask, fold, plan, read_your_writes=read_your_writes)
             told.append(with_what_is_read(answer, ask, each, plan, fold))
         # All that the state says was read: from here on it may move.
         for (place, (plan, _)), each, answer in zip(slots.made.items(), served, told, strict=True):
@@ -241,7 +245,8 @@ class Answering:
         """
         live, monotonic = self._live, self._live.host.monotonic
         cursor = parse_cursor(token, live.host.request_ids)
-        until = monotonic() + (ask.deadline_ms or READ_ON_MS) / 1_000
+        began_s = monotonic()
+        until = began_s + (ask.deadline_ms or READ_ON_MS) / 1_000
         read_your_writes = await self._caught_up(ask.min_log_position, until)
         if self._ahead is not None:
             await self._ahead.has(cursor.request_id, until)
@@ -258,7 +263,8 @@ class Answering:
         query = query_on(record, asked, cursor.turn, cursor.first_position)
         self._folding.note_answer()
         found = read_on(plan, partial(fold.moment, models=plan.models), query, record)
-        answer = self._told(found.served, ask, fold, plan, read_your_writes=read_your_writes)
+        timed = self._timed(found.served, began_s)
+        answer = self._told(timed, ask, fold, plan, read_your_writes=read_your_writes)
         if found.turn > len(record.order):
             return answer
         after = Cursor(cursor.request_id, found.turn, cursor.first_position + len(answer.items))
@@ -311,15 +317,18 @@ class Answering:
         token = live.token(live.fold.log_position)
         return replace(found, log_position=token, read_your_writes=read_your_writes)
 
-    def _until(self, asks: Sequence[Ask]) -> float:
-        """Return the deadline of questions that are answered together, of the monotonic clock.
+    def _timed(self, served: Served, began_s: float) -> Served:
+        """Return an answer with the time since its request was admitted; slates of a page have that of the page."""
+        return replace(served, took_us=microseconds(self._live.host.monotonic() - began_s))
+
+    def _deadline_s(self, asks: Sequence[Ask]) -> float:
+        """Return how long questions that are answered together may take.
 
         Raises:
             NotFound: None of their placements is configured.
         """
-        began = self._live.host.monotonic()
         deadline_ms = asks[0].deadline_ms or max(plan.deadline_ms for plan in self._plans_of(asks))
-        return began + deadline_ms / 1_000
+        return deadline_ms / 1_000
 
     def _plans_of(self, asks: Sequence[Ask]) -> list[Plan]:
         """Return the plans of the requests whose placement is configured.

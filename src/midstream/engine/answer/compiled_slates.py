@@ -28,6 +28,7 @@ from midstream.engine.requests.schema import RankQuestion, RecommendationQuestio
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Removal
 from midstream.events.schema import Event
+from midstream.events.served_body import microseconds
 from midstream.events.served_head import RECORD_VERSION, ServedHead, ServedTail, joined_body
 from midstream.experiments.names import NO_ARM, Arm, arm_of
 from midstream.monitoring.facts import Fact, Facts
@@ -53,13 +54,15 @@ FULL = "full"
 
 
 class Stamp(NamedTuple):
-    """Request id, seed, time and deadline of an answer, whoever makes it."""
+    """Request id, seed, time, deadline and begin of an answer, whoever makes it."""
 
     request_id: str
     seed: int
     now_ms: TimestampMs
     until: float
     """Deadline, of the monotonic clock."""
+    began_s: float
+    """Admission of the request, by the same clock: the record has how long the answer took from there on."""
 
 
 class SizedStamp(NamedTuple):
@@ -184,13 +187,13 @@ class CompiledSlates:
             The slate; or the stamp with which the pipeline has to answer from the start; or None = the pipeline has to
             answer, and nothing was begun.
         """
-        live = self._live
+        live, began_s = self._live, self._live.host.monotonic()
         if (found := self._usable(question, placement)) is None:
             return None
         entry, size = found
         asked, plan, compiled = _asked_of(question), entry.plan, entry.compiled
-        until = live.host.monotonic() + (question.deadline or plan.deadline_ms) / 1_000
-        sized = SizedStamp(size, stamp := Stamp(*live.host.request_ids.make(), live.clock(), until))
+        until = began_s + (question.deadline or plan.deadline_ms) / 1_000
+        sized = SizedStamp(size, stamp := Stamp(*live.host.request_ids.make(), live.clock(), until, began_s))
         if compiled.proposals.skips(size) or (told := self._made(entry, asked, sized)) is None:
             return stamp
         self._folding.note_answer()
@@ -260,7 +263,7 @@ class CompiledSlates:
 
     def _scored(self, composed: ComposedPlan, plan: Plan, asked: _Asked, sized: SizedStamp) -> ScoredSlate | None:
         """Ask the kernels and the parts between them, and judge the time of that which took longest."""
-        monotonic, (request_id, seed, now_ms, until) = self._live.host.monotonic, sized.stamp
+        monotonic, (request_id, seed, now_ms, until, _) = self._live.host.monotonic, sized.stamp
         query = Query(
             request_id=request_id,
             placement=plan.name,
@@ -391,12 +394,14 @@ class CompiledSlates:
         if asked.given:
             tail = (tail or ServedTail())._replace(given=asked.given)
         items = compiled.record[: counts[room.RECORD_END]]
+        took_us = microseconds(self._live.host.monotonic() - stamp.began_s)
+        parts = (head, items) if tail is None else (head, items, tail.encoded())
         event = Event(
             Kind.SERVED,
             user_id=asked.user_id or "",
             session_id=asked.session_id or "",
             request_id=stamp.request_id,
-            body=joined_body(head, items) if tail is None else joined_body(head, items, tail.encoded()),
+            body=joined_body(*parts, took_us=took_us),
             event_time_ms=stamp.now_ms,
         )
         self._outbox.add(event)

@@ -4,6 +4,7 @@ The unit of an event is that which a request of the same user, else of the same 
 here, which needs nothing but the key of the log; whom a merged user stands for is looked up in the state by ``united``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,8 @@ class Exposures:
     """Log time, (n,)."""
     is_empty: NDArray[np.bool_]
     """The slate has no item, (n,)."""
+    took_ms: NDArray[np.float64]
+    """From the request's admission to the slate, (n,); NaN = not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,10 @@ def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> E
     told = [numbers.get(_placement(body), -1) for body in text_column(batch, "body", rows)]
     placement = np.array(told, dtype=np.int16)
     rows, placement = rows[placement >= 0], placement[placement >= 0]
-    empty = np.array([not decode_body(body).ids for body in text_column(batch, "body", rows)], dtype=np.bool_)
-    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty)
+    bodies = [decode_body(body) for body in text_column(batch, "body", rows)]
+    empty = np.array([not each.ids for each in bodies], dtype=np.bool_)
+    took_us = np.array([math.nan if each.took_us is None else each.took_us for each in bodies], dtype=np.float64)
+    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us / 1_000)
 
 
 def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey) -> UnitActs:

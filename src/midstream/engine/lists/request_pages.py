@@ -110,4 +110,5 @@ def _listed(body: bytes, placement: str | None) -> ListedRequest | None:
         tuple(item.id for item in record.items),
         query.user_id,
         query.session_id,
+        record.took_us,
     )

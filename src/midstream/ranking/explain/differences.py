@@ -15,8 +15,8 @@ from midstream.events.served_body import ServedBody
 _FLOATS = frozenset({"scores", "propensities", "feature_values", "order_scores", "order_propensities"})
 """Fields that are packed as float32."""
 _SHOWN_CHARACTERS = 200
-_PASSED_BY = frozenset({"version"})
-"""Fields that a later release writes for the same answer."""
+_PASSED_BY = frozenset({"version", "took_us"})
+"""Fields that are no content of the answer: the form of the record, and a measured time."""
 
 
 def differences(then: ServedBody, now: ServedBody) -> tuple[FieldDifference, ...]:

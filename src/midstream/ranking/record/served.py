@@ -123,6 +123,8 @@ class ServedRecord:
     """Scores of all candidates that a server gave, as they are kept."""
     approximate: Mapping[str, Proposal] = field(default_factory=dict[str, Proposal])
     """Proposals that the same state need not give again, by source: a rerun takes them."""
+    took_us: int | None = None
+    """Microseconds from the request's admission to its slate; None = not measured."""
 
 
 def encode_served(
@@ -193,6 +195,7 @@ def encode_served(
         continues=query.continues, turn=query.turn, first_position=query.first_position, fetched_ids=outside.ids,
         fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole and given.is_whole,
         outside_scores=given.content, proposed=_proposed(approximate_of(served)), bins=served.bins,
+        took_us=served.took_us,
     )  # fmt: skip
     return encode_body(body)
 
@@ -366,6 +369,7 @@ def decode_served(body: bytes) -> ServedRecord:
         rerunnable=told.rerunnable,
         outside_scores=told.outside_scores,
         approximate=approximate,
+        took_us=told.took_us,
     )
 
 

@@ -73,9 +73,9 @@ _METRIC: Document = {
     "type": "object",
     "properties": {
         "name": _TEXT,
-        "counts": {**_TEXT, "description": "An interaction, or slates, empty_slates or value."},
+        "counts": {**_TEXT, "description": "An interaction, or slates, empty_slates, value or latency_ms."},
         "kind": {"enum": ["rate", "mean", "ratio"]},
-        "per": {**_TEXT, "description": "Of a ratio: what it is divided by."},
+        "per": {**_TEXT, "description": "Of a ratio: what it is divided by; of latency_ms timed_slates."},
         "better": {"enum": ["higher", "lower"]},
         "cap": {"type": "number", "exclusiveMinimum": 0},
         "role": {"enum": ["primary", "guardrail", "secondary"]},
