@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,16 @@ from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
+from midstream.core.kinds import Kind
 from midstream.engine.instance import Instance
+from midstream.engine.models.log_promotions import AGAIN_S, LogPromotions
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
+from midstream.events.schema import Event, build
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.control import promotions
+from midstream.state.control.promotions import promotion_body
 from midstream.training.registry import Registry
 from tests.support.fakes.models import publish_chain, run_folder, write_folder
 from tests.support.patience import PATIENCE_S
@@ -60,6 +65,45 @@ def damage(folder: Path, version: str) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
+
+
+def test_promotions_of_another_node_are_followed(folder: Path) -> None:
+    """By what the log says alone: served at the next look, given up when withdrawn, tried again once files are there."""
+    registry = registry_of(folder)
+    first, second = publish_chain(registry, 1), publish_chain(registry, 2)
+    manifests = {"": "", **{each: registry.manifest_hash("near", each) for each in (first, second)}}
+
+    async def work(running: Instance) -> None:
+        engine, champions = running.engine, running.champions
+        now_s = [engine.host.monotonic()]
+        engine.host = replace(engine.host, monotonic=lambda: now_s[0])
+        following = LogPromotions(engine, champions)
+
+        async def by_another_node(version: str) -> None:
+            body = promotion_body("near", "champion", version, manifests[version])
+            await engine.record(build((Event(Kind.CONTROL, body=body),)))
+            await following.look()
+
+        await look(running)
+        await by_another_node(first)
+        assert (await asked(running)).models == {"near": first}
+        away, here = folder / "away", registry.folder / "near" / second
+        here.rename(away)
+        await by_another_node(second)
+        assert (await asked(running)).models == {"near": first}
+        assert second in engine.concerns["models"]
+        away.rename(here)
+        now_s[0] += AGAIN_S - 1
+        await following.look()
+        assert (await asked(running)).models == {"near": first}
+        now_s[0] += 1
+        await following.look()
+        assert (await asked(running)).models == {"near": second}
+        assert "models" not in engine.concerns
+        await by_another_node("")
+        assert (await asked(running)).models == {}
+
+    run_folder(folder, work)
 
 
 def test_promotions_answer_at_once_are_rolled_back_and_outlive_a_restart(folder: Path) -> None:

@@ -83,8 +83,17 @@ def test_without_a_version_that_loads_the_model_is_withdrawn(shop: Shop) -> None
     async def again(shop: Shop) -> None:
         assert shop.champion == ""
         await shop.look(6)
+        assert (shop.champion, shop.actions[-1]) == ("", "canary"), "what did harm is not followed by an untried one"
+        order = shop.trials.orders[-1]
+        assert (order.name, order.control, order.candidate[:4]) == ("t0003-near", "", "0003")
+        shop.trials.harm("t0003-near")
+        await shop.look(1 / 3_600)
+        assert (shop.champion, shop.actions[-1]) == ("", "stopped")
+        await shop.look(6)
+        assert shop.actions[-1] == "canary"
+        await shop.look(1)
         assert shop.actions[-1] == "kept"
-        assert shop.champion.startswith("0003")
+        assert shop.champion.startswith("0004")
 
     shop.work(work)
     shop.work(again)

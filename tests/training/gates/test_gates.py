@@ -199,7 +199,21 @@ def test_a_shadow_without_a_request_waits_and_then_refuses(seen: ShadowAnswers |
     assert (again.waits, len(again.results)) == (True, len(GATES))
     late = shadowed(versions, found.results, seen or ShadowAnswers(), GATES_AS, day)
     assert (late.waits, late.passed, "not enough requests in 1d" in late.reason) == (False, False, True)
-    assert shadowed(versions, found.results, ShadowAnswers(requests=1), GATES_AS, day).passed
+    assert shadowed(versions, found.results, ShadowAnswers(requests=100), GATES_AS, day).passed
+
+
+def test_a_shadow_of_few_requests_waits_and_what_fails_in_few_is_refused() -> None:
+    """99 that pass say too little, at last that refuses; one that fails says enough; the least may be set lower."""
+    versions, day = ("2", "1"), GATES_AS.shadow_wait.ms
+    few = shadowed(versions, (), ShadowAnswers(requests=99), GATES_AS, day - 1)
+    assert (few.waits, "requests_min is 100" in few.reason) == (True, True)
+    late = shadowed(versions, (), ShadowAnswers(requests=99), GATES_AS, day)
+    assert (late.passed, late.waits, "99 requests were run again" in late.reason) == (False, False, True)
+    assert late.results[-1].outcome == "refused"
+    failing = shadowed(versions, (), ShadowAnswers(requests=1, failures=1), GATES_AS, 0)
+    assert (failing.passed, failing.waits) == (False, False)
+    one = replace(GATES_AS, requests_min=1)
+    assert shadowed(versions, (), ShadowAnswers(requests=1), one, 0).passed
 
 
 def test_a_figure_that_a_rerunning_child_lost_is_a_fault() -> None:

@@ -15,6 +15,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.writer import WrittenFrame
 from midstream.engine.instance import Instance
 from midstream.engine.listeners import Concern, Listener
+from midstream.engine.models.log_promotions import LogPromotions
 from midstream.engine.replication.replicated_writer import ReplicatedWriter, SharedLog
 from midstream.engine.replication.shared_log_opening import Join, NodeKeys, open_shared
 from midstream.engine.replication.topic_position import PAGE
@@ -56,13 +57,14 @@ class NodeLog:
         return self.writers[0].ended if self.writers else ""
 
     def joined_to(self, running: Instance) -> Instance:
-        """Return an instance whose health and receipts tell of this log, and which has its writer."""
+        """Return an instance with the writer of this log, whose health, receipts and models follow it."""
         running.engine.listeners.add(
             Listener(name="shared_log", concern=self.concern, gauges=partial(self.set_gauges, running.engine.metrics))
         )
         if running.eraser is not None:
             running.eraser.said_of_topic = self.said_of_erasures
-        return replace(running, shared_log=self.writers[0])
+        following = LogPromotions(running.engine, running.champions)
+        return replace(running, shared_log=self.writers[0], services=(*running.services, following))
 
     def concern(self) -> Concern:
         """Return what an operator should look at: an end, no connection, a lag, an old position, foreign messages."""

@@ -72,9 +72,13 @@ class ExperimentTrials:
             return False
         versions = (CHAMPION, order.control), (CANDIDATE, order.candidate)
         return state != "stopped" and all(
-            (order.model, version) in pins_said(self._contents(variant_placement(order.placement, order.name, name)))
+            self._pinned(variant_placement(order.placement, order.name, name), order.model) == version
             for name, version in versions
         )
+
+    def _pinned(self, placement: str, model: str) -> str:
+        """Return the version of a model that a placement pins; empty = none."""
+        return dict(pins_said(self._contents(placement))).get(model, "")
 
     def _contents(self, placement: str) -> Sequence[PlacementVersion]:
         """Return what a placement was set to last; none = it was never set."""

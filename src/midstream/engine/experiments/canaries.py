@@ -27,7 +27,7 @@ class CanaryOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Configured; its plan reads the model."""
     model: str
     champion: str
-    """Version that is the control."""
+    """Version that is the control; empty = the placement as it is, which has none of the model."""
     candidate: str
     share: float = 0.1
     """Of the layer: of all units, where no other experiment has the placement."""
@@ -83,7 +83,7 @@ class Canaries:
             raise ConfigInvalid((Fault("/candidate", came, "Another version than the champion's.", PAGE),))
         versions = (CHAMPION, order.champion), (CANDIDATE, order.candidate)
         variants = tuple(
-            VariantOrder(name, models={order.model: version}, weight=weight)
+            VariantOrder(name, models={order.model: version} if version else None, weight=weight)
             for (name, version), weight in zip(versions, order.weights, strict=True)
         )
         wanted = StartOrder(order.placement, variants, share=order.share, metrics=order.metrics)

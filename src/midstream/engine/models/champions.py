@@ -29,6 +29,7 @@ from midstream.engine.models.standing_models import (
     CHAMPION,
     REFUSALS,
     models_of,
+    other_manifest,
     pins_of,
     pins_said,
     read_version,
@@ -110,6 +111,30 @@ class Champions:
         for name in self._now.keys() - versions.keys():
             await asyncio.to_thread(self._dismiss(name).clear)
         await self._settle()
+
+    async def follow_log(self, name: str) -> None:
+        """Serve the champion that the state has of a model, as another node promoted it; a refused one changes nothing.
+
+        Changes of this process wait meanwhile, and are seen whole: each is in the state and in service when it ends.
+        """
+        async with self._turn:
+            row = self._engine.fold.promotions.find(name)
+            if row is None or row.version == self.versions.get(name, ""):
+                return
+            if not row.version:
+                await asyncio.to_thread(self._dismiss(name).clear)
+                return
+            try:
+                loaded = await self._loaded(name, row.version)
+                if loaded.manifest_hash != row.manifest:
+                    raise other_manifest(row.version)
+                require_read(loaded, self._plans())
+            except REFUSALS as error:
+                self._refuse(name, row.version, CHAMPION, error)
+            else:
+                await self._warm_up(loaded)
+                await asyncio.to_thread(self._serve(loaded).clear)
+                self.tell()
 
     @property
     def in_service(self) -> Mapping[str, str]:

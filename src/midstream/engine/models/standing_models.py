@@ -130,11 +130,15 @@ def _promoted(registry: Registry, fold: Fold, plans: Sequence[Plan], named: tupl
     """Return the version that was promoted: name, version, hash of the manifest."""
     name, version, manifest = named
     if registry.manifest_hash(name, version) != manifest:
-        message = f"{version}: its manifest is not the one that was promoted"
-        raise ArtifactInvalid(message)
+        raise other_manifest(version)
     loaded = read_version(registry, fold, name, version)
     require_read(loaded, plans)
     return loaded
+
+
+def other_manifest(version: str) -> ArtifactInvalid:
+    """Return the fault of a version whose files are not those that were promoted."""
+    return ArtifactInvalid(f"{version}: its manifest is not the one that was promoted")
 
 
 def read_version(registry: Registry, fold: Fold, name: str, version: str) -> LoadedVersion:

@@ -72,7 +72,7 @@ class TrialOrder:
     placement: str
     model: str
     control: str
-    """Version that a guardrail compares with: the one that was in service before."""
+    """Version that a guardrail compares with: the one that was in service before; empty = answers without the model."""
     candidate: str
     share: float
     """Of the users of the placement, half of them with each."""

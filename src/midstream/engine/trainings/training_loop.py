@@ -287,7 +287,7 @@ class TrainingLoop:
             return
         placement = self._placement(table)
         why_not = ""
-        if not said.champion:
+        if not said.champion and not self._was_withdrawn(table.model):
             why_not = "no version was in service"
         elif not placement:
             why_not = "no placement reads the version in service"
@@ -464,6 +464,11 @@ class TrainingLoop:
     def _champion(self, model: str) -> str:
         row = self._engine.fold.promotions.find(model)
         return "" if row is None else row.version
+
+    def _was_withdrawn(self, model: str) -> bool:
+        """Return whether a version was taken out of service with none in its place: the next one is tried first."""
+        row = self._engine.fold.promotions.find(model)
+        return row is not None and not row.version
 
     def _placement(self, table: TrainingTable) -> str:
         return trial_placement(table, self._engine.plans)

@@ -50,6 +50,9 @@ class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Whether requests of now are answered with it beside the champion, off the path, before anyone sees it."""
     shadow_wait: Annotated[Duration, Between("1m", "30d")] = Duration("24h")
     """How long a candidate waits where no request can be run again; then it is refused."""
+    requests_min: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
+    """Requests that have to be run again; a share of failures of 3 % is seen in 100 of them with a probability of 95 %.
+    No more than the least of ``slates``, so that the newest ones can be enough."""
     failures_max: Share = 0.001
     """Share of those that may fail with it and not with the champion."""
     agreement_min: Share = 0.0
