@@ -68,7 +68,7 @@ def damage(folder: Path, version: str) -> None:
 
 
 def test_promotions_of_another_node_are_followed(folder: Path) -> None:
-    """By what the log says alone: served at the next look, given up when withdrawn, tried again once files are there."""
+    """By the log alone: served at the next look, given up when withdrawn, tried again once files are there."""
     registry = registry_of(folder)
     first, second = publish_chain(registry, 1), publish_chain(registry, 2)
     manifests = {"": "", **{each: registry.manifest_hash("near", each) for each in (first, second)}}
