@@ -19,11 +19,12 @@ SLATES = "slates"
 EMPTY_SLATES = "empty_slates"
 VALUE = "value"
 """Sum of value x quantity of all interactions; a quantity that was not sent is 1."""
-LATENCY_MS = "latency_ms"
-"""Sum over the slates of how long each took, from the request's admission to the slate."""
+LATENCY_US = "latency_us"
+"""Sum over the slates of how long each took, from the request's admission to the slate: whole microseconds, whose sum
+is the same in whatever order units are summed."""
 TIMED_SLATES = "timed_slates"
 """Slates whose time is known: those that have none, of an earlier release, are not slates of 0 ms."""
-TIMES = (LATENCY_MS, TIMED_SLATES)
+TIMES = (LATENCY_US, TIMED_SLATES)
 BUILT_IN = (SLATES, EMPTY_SLATES, VALUE, *TIMES)
 """What is counted of a unit beside its interactions; an interaction of such a name cannot be counted."""
 METRICS_MAX = 20
@@ -41,7 +42,7 @@ class ExperimentMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     counts: str
-    """What of a unit is summed: an interaction, ``slates``, ``empty_slates``, ``value`` or ``latency_ms``."""
+    """What of a unit is summed: an interaction, ``slates``, ``empty_slates``, ``value`` or ``latency_us``."""
     kind: Literal["mean", "rate", "ratio"] = "rate"
     """``rate``: share of units that have any; ``mean``: the sum of a unit; ``ratio``: the sum by that of ``per``."""
     per: str | None = None
@@ -144,8 +145,8 @@ def _kind_faults(where: str, metric: ExperimentMetric) -> Iterator[Fault]:
     if (metric.kind == "ratio") != (metric.per is not None):
         came = f"A {metric.kind} came {'with' if metric.per is not None else 'without'} it."
         yield Fault(f"{where}/per", came, "What a ratio is divided by; none of a mean or a rate.", _PAGE)
-    if metric.counts == LATENCY_MS and metric.per != TIMED_SLATES:
-        came = f"A {metric.kind} of {LATENCY_MS}{'' if metric.per is None else f' per {shown(metric.per)}'} came."
+    if metric.counts == LATENCY_US and metric.per != TIMED_SLATES:
+        came = f"A {metric.kind} of {LATENCY_US}{'' if metric.per is None else f' per {shown(metric.per)}'} came."
         yield Fault(f"{where}/per", came, f"A ratio per {TIMED_SLATES}: the mean time of a slate.", _PAGE)
     if metric.cap is not None and not (metric.kind != "rate" and 0 < metric.cap <= CAP_MAX):
         came = f"{metric.cap:g} came, of a {metric.kind}."

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from midstream.engine.engine import Engine
     from midstream.engine.erasure.eraser import Eraser
     from midstream.engine.experiments.experimenting import Experimenting
+    from midstream.engine.experiments.live_report import ExperimentReports
     from midstream.engine.explain.explainer import Explainer
     from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
@@ -268,6 +269,8 @@ class Maintenance:
     """None = this process trains nothing by itself."""
     online: "OnlineFiguring | None" = None
     """As the sinks."""
+    reports: "ExperimentReports | None" = None
+    """As the placements."""
 
 
 ALONE = OtherProcesses()
@@ -368,7 +371,7 @@ def _cold(
     add_model_routes(cold, upkeep.champions, limits)
     add_explanation_routes(cold, upkeep.explainer)
     add_placement_routes(cold, engine, upkeep.placing, limits)
-    add_experiment_routes(cold, upkeep.experimenting, limits)
+    add_experiment_routes(cold, upkeep.experimenting, limits, upkeep.reports)
     add_online_routes(cold, upkeep.online)
     add_input_routes(cold, upkeep.inputs, limits)
     add_output_routes(cold, upkeep.outputs, limits)

@@ -17,6 +17,7 @@ from midstream.app.opening import config_of
 from midstream.app.operate.shown_experiment import shown_experiment
 from midstream.cli.app import main
 from midstream.core.errors import ConfigInvalid
+from midstream.core.types import LogPosition
 from midstream.engine.experiments.allocating import ExperimentAllocating, reallocation_of
 from midstream.engine.experiments.watch import UnitsSeen
 from midstream.engine.placements.control_changes import Said
@@ -159,7 +160,8 @@ def test_shares_follow_the_posterior() -> None:
 
     def shares(clicks: tuple[float, float], metric: ExperimentMetric = CLICK) -> tuple[int, ...]:
         known = units([[2_000, 2_000]], clicks)
-        return reallocation_of(TOLD, metric, UnitsSeen(known.table, known.names), 7).shares
+        seen = UnitsSeen(known.table, known.names, TOLD, (), (0, 0), 1, LogPosition(0))
+        return reallocation_of(TOLD, metric, seen, 7).shares
 
     assert sum(shares((0.1, 0.1))) == 10_000
     assert shares((0.10, 0.15)) == (200, 9_800)

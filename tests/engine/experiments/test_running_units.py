@@ -21,8 +21,8 @@ def exposed(units: RunningUnits, unit: np.ndarray, variant: np.ndarray, at_ms: i
     """Give each of some units a slate."""
     nobody = Askers(unit, np.zeros_like(unit))
     empty = np.zeros(len(unit), dtype=np.bool_)
-    took_ms = np.full(len(unit), np.nan)
-    units.expose(unit, variant, Exposures(nobody, variant, np.full(len(unit), at_ms, dtype=np.int64), empty, took_ms))
+    took_us = np.full(len(unit), np.nan)
+    units.expose(unit, variant, Exposures(nobody, variant, np.full(len(unit), at_ms, dtype=np.int64), empty, took_us))
     while units.shrink(700):
         pass
 
@@ -60,11 +60,11 @@ def test_units_are_bounded_by_a_sample_of_all_that_come() -> None:
 def test_a_smaller_sample_is_drawn_in_slices() -> None:
     """No call looks at more rows than it may; whatever the slices, the same units are left."""
     unit, variant = ids(6, 3_000), np.zeros(3_000, dtype=np.int16)
-    asked, at_ms, took_ms = Askers(unit, np.zeros_like(unit)), np.zeros(3_000, dtype=np.int64), np.full(3_000, np.nan)
+    asked, at_ms, took_us = Askers(unit, np.zeros_like(unit)), np.zeros(3_000, dtype=np.int64), np.full(3_000, np.nan)
     left: list[set[int]] = []
     for rows in (1, 64, 10_000):
         units = RunningUnits(0, NAMES, 2, 1_000)
-        units.expose(unit, variant, Exposures(asked, variant, at_ms, np.zeros(3_000, dtype=np.bool_), took_ms))
+        units.expose(unit, variant, Exposures(asked, variant, at_ms, np.zeros(3_000, dtype=np.bool_), took_us))
         had, is_more = len(units), True
         while is_more:
             is_more = units.shrink(rows)

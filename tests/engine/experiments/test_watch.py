@@ -161,12 +161,12 @@ from midstream.core.types import Proposal
 class Slow:
     name: str = "slow"
 
-    async def retrieve(self, query, moment):
+    async def retrieve(self, moment):
         await asyncio.sleep(0.004)
         return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
 """
 LATENCY = ExperimentMetric(
-    "latency", "latency_ms", "ratio", per="timed_slates", better="lower", role="guardrail", harm_max=0.5
+    "latency", "latency_us", "ratio", per="timed_slates", better="lower", role="guardrail", harm_max=0.5
 )
 
 
@@ -271,7 +271,7 @@ def test_the_watch_says_what_the_report_says(folder: Path, seed: int) -> None:
         ExperimentMetric("seen", "view", role="guardrail"),
         ExperimentMetric("against", "dismiss", better="lower", role="guardrail"),
         ExperimentMetric("empty", "empty_slates", better="lower", role="guardrail"),
-        ExperimentMetric("latency", "latency_ms", "ratio", per="timed_slates", better="lower", role="guardrail"),
+        ExperimentMetric("latency", "latency_us", "ratio", per="timed_slates", better="lower", role="guardrail"),
     )
 
     async def work(running: Instance) -> tuple[dict[str, tuple[GuardrailVerdict, ...]], tuple[int, ...]]:

@@ -35,7 +35,7 @@ def ratios(units: int, empty: int) -> UnitSums:
     return unit_sums(columns, has_rest=True)
 
 
-LATENCY = Metric("latency", "ratio", "latency_ms", "timed_slates", better="lower")
+LATENCY = Metric("latency", "ratio", "latency_us", "timed_slates", better="lower")
 
 
 def latencies(dice: np.random.Generator, units: int, factor: float) -> np.ndarray:

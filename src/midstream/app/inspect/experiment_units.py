@@ -22,7 +22,7 @@ from midstream.engine.experiments.running_units import DAY_MS
 from midstream.engine.experiments.unit_events import UnitActs, acts_of, askers_of, exposures_of
 from midstream.engine.ingest.log_reader import batches
 from midstream.evaluation.experiments.grouping import CROSSED, UnitTable, distinct_units
-from midstream.experiments.metrics import BUILT_IN, EMPTY_SLATES, LATENCY_MS, SLATES, TIMED_SLATES, VALUE
+from midstream.experiments.metrics import BUILT_IN, EMPTY_SLATES, LATENCY_US, SLATES, TIMED_SLATES, VALUE
 from midstream.state.fold import Fold
 
 
@@ -71,7 +71,7 @@ class ExposedUnits:
     """From which on nothing counts."""
     slates: NDArray[np.float64]
     empty_slates: NDArray[np.float64]
-    latency_ms: NDArray[np.float64]
+    latency_us: NDArray[np.float64]
     """Sum over the slates whose time is known."""
     timed_slates: NDArray[np.float64]
     """Number of those."""
@@ -93,19 +93,19 @@ def read_units(
     """
     names = (*BUILT_IN, *dict.fromkeys(each for each in (*fold.outcomes.actions, *more) if each not in BUILT_IN))
     exposures = list(_exposures(log, fold, placements, span.position))
-    unit, variant, time_ms, is_empty, took_ms = (
+    unit, variant, time_ms, is_empty, took_us = (
         (np.concatenate(each) for each in zip(*exposures, strict=True)) if exposures else _NONE
     )
     slates = tuple(int((variant == number).sum()) for number in range(len(placements)))
     is_named = unit != 0
     unnamed = int((~is_named).sum())
-    named = (each[is_named] for each in (unit, variant, time_ms, is_empty, took_ms))
+    named = (each[is_named] for each in (unit, variant, time_ms, is_empty, took_us))
     exposed = exposed_units(*named, span)
     units, first_ms = exposed.unit, exposed.first_ms
     end_ms = exposed.until_ms if span.ended_ms is None else np.minimum(exposed.until_ms, span.ended_ms)
     sums, past = np.zeros((len(names), len(units))), np.zeros((len(names), len(units)))
     sums[names.index(SLATES)], sums[names.index(EMPTY_SLATES)] = exposed.slates, exposed.empty_slates
-    sums[names.index(LATENCY_MS)], sums[names.index(TIMED_SLATES)] = exposed.latency_ms, exposed.timed_slates
+    sums[names.index(LATENCY_US)], sums[names.index(TIMED_SLATES)] = exposed.latency_us, exposed.timed_slates
     value = names.index(VALUE)
     for did in _outcomes(log, fold, names):
         if not len(units):
@@ -127,7 +127,7 @@ def exposed_units(
     variant: NDArray[np.int8],
     time_ms: NDArray[np.int64],
     is_empty: NDArray[np.bool_],
-    took_ms: NDArray[np.float64],
+    took_us: NDArray[np.float64],
     span: ExperimentSpan,
 ) -> ExposedUnits:
     """Return the units of some slates.
@@ -137,7 +137,7 @@ def exposed_units(
         variant: Of each, (n,).
         time_ms: Log time of each, (n,).
         is_empty: Whether it had no item, (n,).
-        took_ms: How long it took, NaN = not measured, (n,).
+        took_us: How long it took, microseconds, NaN = not measured, (n,).
         span: Of the experiment.
 
     Cost: 0.2 µs a slate.
@@ -153,13 +153,13 @@ def exposed_units(
         until_ms = span.began_ms + ((first_ms - span.began_ms) // DAY_MS + 1) * DAY_MS
         np.minimum.at(until_ms, place[is_other], time_ms[is_other])
         is_counted = time_ms < until_ms[place]
-        place, is_empty, took_ms = place[is_counted], is_empty[is_counted], took_ms[is_counted]
+        place, is_empty, took_us = place[is_counted], is_empty[is_counted], took_us[is_counted]
     elif is_other.any():
         variants = first_variant.copy()
         variants[place[is_other]] = CROSSED
     slates, empty = (np.bincount(each, minlength=len(found)).astype(np.float64) for each in (place, place[is_empty]))
-    is_timed = ~np.isnan(took_ms)
-    latency = np.bincount(place[is_timed], weights=took_ms[is_timed], minlength=len(found))
+    is_timed = ~np.isnan(took_us)
+    latency = np.bincount(place[is_timed], weights=took_us[is_timed], minlength=len(found))
     timed = np.bincount(place[is_timed], minlength=len(found)).astype(np.float64)
     order = np.argsort(found)
     return ExposedUnits(
@@ -170,7 +170,7 @@ def exposed_units(
         until_ms=until_ms[order],
         slates=slates[order],
         empty_slates=empty[order],
-        latency_ms=latency[order],
+        latency_us=latency[order],
         timed_slates=timed[order],
     )
 
@@ -204,7 +204,7 @@ def _exposures(log: LogView, fold: Fold, placements: Sequence[str], began: LogPo
         found = exposures_of(batch, number, fold.vocabulary.id_key)
         if len(found.placement):
             unit = found.askers.united(fold.vocabulary.aliases)
-            yield unit, found.placement.astype(np.int8), found.time_ms, found.is_empty, found.took_ms
+            yield unit, found.placement.astype(np.int8), found.time_ms, found.is_empty, found.took_us
 
 
 def _outcomes(log: LogView, fold: Fold, names: Sequence[str]) -> Iterator[_Did]:

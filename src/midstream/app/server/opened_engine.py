@@ -12,6 +12,7 @@ from midstream.app.opening import DATA_NAME, Outside, open_running
 from midstream.app.output_services import with_outputs
 from midstream.app.training.services import with_trainings
 from midstream.engine.child_process import Notify, nobody
+from midstream.engine.experiments.live_report import ExperimentReports
 from midstream.engine.folder import DataFolder
 from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
@@ -90,5 +91,13 @@ def opened_engine(
         running.sinks,
         running.trainings,
         running.online,
+        reports_of(running),
     )
     return OpenedEngine(running.engine, accept, running.ingest, upkeep, company)
+
+
+def reports_of(running: Instance) -> ExperimentReports | None:
+    """Return the live reports of an instance's experiments; None = it has or watches none."""
+    if running.experimenting is None or running.watch is None:
+        return None
+    return ExperimentReports(running.engine, running.experimenting, running.watch)

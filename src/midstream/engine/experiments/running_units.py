@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.engine.experiments.unit_events import Exposures, UnitActs
 from midstream.evaluation.experiments.grouping import CROSSED, UnitTable
-from midstream.experiments.metrics import EMPTY_SLATES, LATENCY_MS, SLATES, TIMED_SLATES, VALUE
+from midstream.experiments.metrics import EMPTY_SLATES, LATENCY_US, SLATES, TIMED_SLATES, VALUE
 
 DAY_MS = 86_400_000
 _ROWS_MORE = 5_000
@@ -95,9 +95,9 @@ class RunningUnits:
         is_counted = time_ms < self._until_ms[row]
         np.add.at(self._sums[self._columns[SLATES]], row[is_counted], 1.0)
         np.add.at(self._sums[self._columns[EMPTY_SLATES]], row, (told.is_empty[chosen] & is_counted).astype(np.float64))
-        took_ms = told.took_ms[chosen]
-        is_timed = is_counted & ~np.isnan(took_ms)
-        np.add.at(self._sums[self._columns[LATENCY_MS]], row[is_timed], took_ms[is_timed])
+        took_us = told.took_us[chosen]
+        is_timed = is_counted & ~np.isnan(took_us)
+        np.add.at(self._sums[self._columns[LATENCY_US]], row[is_timed], took_us[is_timed])
         np.add.at(self._sums[self._columns[TIMED_SLATES]], row[is_timed], 1.0)
 
     def shrink(self, rows_max: int) -> bool:

@@ -64,8 +64,8 @@ class Exposures:
     """Log time, (n,)."""
     is_empty: NDArray[np.bool_]
     """The slate has no item, (n,)."""
-    took_ms: NDArray[np.float64]
-    """From the request's admission to the slate, (n,); NaN = not measured."""
+    took_us: NDArray[np.float64]
+    """From the request's admission to the slate, whole microseconds, (n,); NaN = not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> E
     bodies = [decode_body(body) for body in text_column(batch, "body", rows)]
     empty = np.array([not each.ids for each in bodies], dtype=np.bool_)
     took_us = np.array([math.nan if each.took_us is None else each.took_us for each in bodies], dtype=np.float64)
-    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us / 1_000)
+    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us)
 
 
 def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey) -> UnitActs:

@@ -90,11 +90,19 @@ class WatchLag(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnitsSeen:
-    """Units of a running experiment."""
+    """Units of a running experiment, and what it is judged by."""
 
     table: UnitTable
     names: tuple[str, ...]
     """Of its columns."""
+    told: Experiment
+    metrics: tuple[ExperimentMetric, ...]
+    slates: tuple[int, ...]
+    """Of each variant, those of units outside the sample too."""
+    sampled: int
+    """One of so many units is kept."""
+    log_position: LogPosition
+    """Up to which they were counted."""
 
 
 @dataclass(slots=True)
@@ -184,7 +192,11 @@ class ExperimentWatch:
     def units_seen(self, name: str) -> UnitsSeen | None:
         """Return the units of a running experiment as far as the log was read, a copy; None = it is not watched."""
         watched = self._watched.get(name)
-        return None if watched is None else UnitsSeen(watched.units.table(), watched.units.names)
+        if watched is None:
+            return None
+        units, told, metrics = watched.units, watched.told, watched.metrics
+        slates, sampled = tuple(int(each) for each in units.slates), 1 << units.halvings
+        return UnitsSeen(units.table(), units.names, told, metrics, slates, sampled, watched.end)
 
     def lag(self) -> WatchLag:
         """Return how far the watch is behind the log; nothing while no experiment is watched."""

@@ -66,6 +66,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/placements/{name}/preview": {"POST": PLACEMENTS},
     "/v1/experiments": _READ_ONLY,
     "/v1/experiments/{name}": {"GET": READ, "POST": PLACEMENTS},
+    "/v1/experiments/{name}/report": _READ_ONLY,
     "/v1/experiments/{name}/ramp": {"POST": PLACEMENTS},
     "/v1/experiments/{name}/stop": {"POST": PLACEMENTS},
     "/v1/holdout": {"PUT": PLACEMENTS, "DELETE": PLACEMENTS},

@@ -14,6 +14,7 @@ from midstream.serving.openapi.document import Document, json_body, parameter, r
 
 if TYPE_CHECKING:
     from midstream.engine.experiments.experimenting import Experimenting
+    from midstream.engine.experiments.live_report import ExperimentReports
 
 EXPERIMENTS_PATH = "/v1/experiments"
 HOLDOUT_PATH = "/v1/holdout"
@@ -73,9 +74,9 @@ _METRIC: Document = {
     "type": "object",
     "properties": {
         "name": _TEXT,
-        "counts": {**_TEXT, "description": "An interaction, or slates, empty_slates, value or latency_ms."},
+        "counts": {**_TEXT, "description": "An interaction, or slates, empty_slates, value or latency_us."},
         "kind": {"enum": ["rate", "mean", "ratio"]},
-        "per": {**_TEXT, "description": "Of a ratio: what it is divided by; of latency_ms timed_slates."},
+        "per": {**_TEXT, "description": "Of a ratio: what it is divided by; of latency_us timed_slates."},
         "better": {"enum": ["higher", "lower"]},
         "cap": {"type": "number", "exclusiveMinimum": 0},
         "role": {"enum": ["primary", "guardrail", "secondary"]},
@@ -101,7 +102,12 @@ _VARIANT: Document = {
 }
 
 
-def add_experiment_routes(app: FastAPI, experimenting: "Experimenting | None", limits: BodyLimits) -> None:
+def add_experiment_routes(
+    app: FastAPI,
+    experimenting: "Experimenting | None",
+    limits: BodyLimits,
+    reports: "ExperimentReports | None" = None,
+) -> None:
     """Add the routes of experiments; without ``experimenting`` there are none."""
 
     @app.get(EXPERIMENTS_PATH, name="get experiments", openapi_extra=_listing())
@@ -115,6 +121,13 @@ def add_experiment_routes(app: FastAPI, experimenting: "Experimenting | None", l
         """One experiment: its variants with their shares and slates, its ramp, and why it stopped."""
         query_fields(request.scope, ())
         return json_response(_known(experimenting).view(path_value(request, "name")))
+
+    @app.get(f"{_ONE}/report", name="get experiment report", openapi_extra=_reporting())
+    async def get_experiment_report(request: Request) -> Response:
+        """What a running experiment shows: units, the sample ratio, metrics with their intervals, and verdicts."""
+        query_fields(request.scope, ())
+        found = available(reports, "this server has no experiments: its placements are those of its configuration")
+        return json_response(await found.report(path_value(request, "name")))
 
     @app.post(_ONE, name="start experiment", openapi_extra=_starting())
     async def start_experiment(request: Request) -> Response:
@@ -167,6 +180,11 @@ def _listing() -> Document:
 
 def _reading(*failures: int) -> Document:
     answered = responses("The experiment.", ref("ExperimentView"), 400, 404, 413, *failures)
+    return read_operation("experiment", "name") | {"responses": answered}
+
+
+def _reporting() -> Document:
+    answered = responses("What it shows.", ref("LiveReport"), 400, 404, 413)
     return read_operation("experiment", "name") | {"responses": answered}
 
 

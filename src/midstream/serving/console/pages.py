@@ -124,7 +124,8 @@ async def experiments(api: ApiReader, _at: PageAddress) -> ConsolePage:
 async def experiment(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One experiment: variants, shares, metrics, what they show, and why it stopped."""
     path = f"/v1/experiments/{at.steps['name']}"
-    return _page("experiment.html", found=await api.get(path), report=None)
+    found, report = await asyncio.gather(api.get(path), api.get(f"{path}/report"))
+    return _page("experiment.html", found=found, report=report)
 
 
 async def outcomes(api: ApiReader, _at: PageAddress) -> ConsolePage:

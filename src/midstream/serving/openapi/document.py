@@ -23,6 +23,7 @@ from midstream.core.answers.problems import Problem
 from midstream.core.answers.slates import Batch, Page, Slate
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
+from midstream.engine.experiments.live_report import LiveReport
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
@@ -362,7 +363,7 @@ def _without_null(schema: Document) -> Document:
     return kinds[0] if kinds else {key: value for key, value in schema.items() if key != "default"}
 
 
-_EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView)
+_EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView, LiveReport)
 _PAGES_OF_LISTS = (AuditPage, ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
 
