@@ -695,6 +695,39 @@ def test_a_question_after_its_own_events_is_answered_by_the_kernel() -> None:
     Rig(config=Config(limits=LIMITS), worked_s=lambda: 0.0).run(work)
 
 
+def test_a_record_has_the_time_of_its_answer_on_both_ways() -> None:
+    """From the admission of the question to the slate, by the clock of the engine; a stamp keeps its beginning."""
+    now_s = [100.0]
+
+    def clock() -> float:
+        now_s[0] += 0.001
+        return now_s[0]
+
+    async def main() -> None:
+        both = Both(Rig(config=Config(limits=LIMITS), monotonic=clock, worked_s=lambda: 0.0))
+        for number in range(8):
+            await both.rig.engine.record(both.rig.batch(view(f"i{number}")))
+        question = msgspec.convert({"placement": "default", "n": 3}, RecommendationBody)
+        began_s = now_s[0]
+        found = both.rig.engine.encoded_slate(question, "default")
+        assert isinstance(found, EncodedSlate)
+        (event,) = both.served
+        took_us = decode_body(event.body).took_us
+        assert took_us is not None
+        assert 2_000 <= took_us <= round((now_s[0] - began_s) * 1e6)
+        both.served.clear()
+        stamp = Stamp("r", 7, TimestampMs(both.rig.now_ms), math.inf, now_s[0] - 5.0)
+        for given in (None, stamp):
+            await both.by_pipeline(question.ask("default"), given)
+        times = [decode_body(each.body).took_us for each in both.served]
+        assert times[0] is not None
+        assert times[1] is not None
+        assert 2_000 <= times[0] < 1_000_000
+        assert 5_000_000 < times[1] < 6_000_000
+
+    asyncio.run(main())
+
+
 def test_a_watched_part_leaves_its_placement_to_the_pipeline() -> None:
     """A part on the bench is left out of an answer, which the kernel cannot."""
 

@@ -17,10 +17,13 @@ from midstream.app.inspect.experiment_report import report_of
 from midstream.app.inspect.experiment_units import ExperimentSpan, read_units
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of, open_running
-from midstream.core.types import LogPosition
+from midstream.core.errors import NotFound
+from midstream.core.types import LogPosition, Served
+from midstream.engine.answer.answering import Answering
 from midstream.engine.experiments import running_units
 from midstream.engine.experiments import watch as watch_module
 from midstream.engine.experiments.designs import metrics_of
+from midstream.engine.experiments.live_report import KEPT_S, ExperimentReports, LiveReport
 from midstream.engine.experiments.running_units import RunningUnits
 from midstream.engine.experiments.views import RampOrder, StartOrder, VariantOrder
 from midstream.engine.experiments.watch import ExperimentWatch
@@ -148,33 +151,21 @@ def test_a_broken_guardrail_stops_its_experiment_within_five_seconds(folder: Pat
     assert run(folder, again) == 2
 
 
-SLOW = """
-import asyncio
-from dataclasses import dataclass
-
-import numpy as np
-
-from midstream.core.types import Proposal
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    name: str = "slow"
-
-    async def retrieve(self, moment):
-        await asyncio.sleep(0.004)
-        return Proposal(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
-"""
 LATENCY = ExperimentMetric(
     "latency", "latency_us", "ratio", per="timed_slates", better="lower", role="guardrail", harm_max=0.5
 )
 
 
-def test_a_slow_variant_is_stopped_by_its_latency(folder: Path) -> None:
-    """Its source waits 4 ms: the watch stops it by the times in the served records, and two equal variants stay."""
-    (folder / "parts.py").write_text(SLOW)
-    (folder / "midstream.toml").write_text('[components]\nslow = "parts:Slow"\n' + HOME)
-    slow = {"sources": [{"kind": "custom", "name": "slow"}, {"kind": "popular"}]}
+def test_a_slow_variant_is_stopped_by_its_latency(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the times in the served records: one that takes twice as long is stopped, and an equal one is not."""
+    dice, slow = np.random.default_rng(5), {"home@time.slow": 2.0}
+
+    def timed(_: Answering, served: Served, began_s: float) -> Served:
+        assert began_s > 0
+        took_us = 20_000 * slow.get(served.query.placement, 1.0) * dice.lognormal(0.0, 0.3)
+        return replace(served, took_us=round(took_us))
+
+    monkeypatch.setattr(Answering, "_timed", timed)
     metrics = (ExperimentMetric("ordered", "purchase", role="primary"), LATENCY)
 
     async def work(running: Instance) -> None:
@@ -186,7 +177,7 @@ def test_a_slow_variant_is_stopped_by_its_latency(folder: Path) -> None:
         await watch.look()
         assert running.experimenting.view("equal").state == "running"
         await running.experimenting.stop("equal", "seen", SAID)
-        variants = (VariantOrder("as-is"), VariantOrder("slow", change=slow))
+        variants = (VariantOrder("as-is"), VariantOrder("slow"))
         await running.experimenting.start("time", StartOrder("home", variants, metrics=metrics), SAID)
         had = await served(running, USERS)
         assert set(had.values()) == {"as-is", "slow"}
@@ -195,10 +186,58 @@ def test_a_slow_variant_is_stopped_by_its_latency(folder: Path) -> None:
         assert (view.state, view.stopped_by) == ("stopped", "watch")
         (harm,) = view.harms
         assert (harm.variant, harm.metric, harm.judged) == ("slow", "latency", "metric")
-        assert harm.harm is not None
-        assert harm.harm > LATENCY.harm_max
+        assert harm.harm == pytest.approx(1.0, abs=0.15)
 
     run(folder, work, watches=False)
+
+
+def test_a_live_report_is_that_of_the_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same figures to the last digit but for the past of units; given again for some seconds, and then anew."""
+    metrics = (
+        ExperimentMetric("viewed", "view", role="primary"),
+        ExperimentMetric("latency", "latency_us", "ratio", per="timed_slates", better="lower", role="guardrail"),
+    )
+
+    async def work(running: Instance) -> LiveReport:
+        await stocked(running)
+        engine, watch = running.engine, watch_of(running)
+        now_s = [engine.host.monotonic()]
+        monkeypatch.setattr(engine, "host", replace(engine.host, monotonic=lambda: now_s[0]))
+        reports = ExperimentReports(engine, running.experimenting, watch)
+        with pytest.raises(NotFound):
+            await reports.report("size")
+        await running.experimenting.start("size", order("a", "b", metrics=metrics, auto_stop=False), SAID)
+        assert "not read" in (await reports.report("size")).why_not
+        await watch.look()
+        assert "no unit" in (await reports.report("size")).why_not
+        had = await served(running, USERS)
+        await record(running, [{"type": "view", "user_id": user, "item_id": "i1"} for user in USERS[::3]])
+        await watch.look()
+        assert "no unit" in (await reports.report("size")).why_not, "it is given again"
+        now_s[0] += KEPT_S
+        found = await reports.report("size")
+        assert found.units == tuple(sum(each == name for each in had.values()) for name in ("a", "b"))
+        assert found.slates == found.units
+        assert (found.sampled, found.why_not, found.state) == (1, "", "running")
+        assert await reports.report("size") is found
+        return found
+
+    live = run(folder, work, watches=False)
+    log = LogView(folder)
+    fold = state_of(folder, config_of(folder), log).fold
+    (told,) = experiments_in(fold.placements.current)
+    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms)
+    units = read_units(log, fold, [each.placement for each in told.variants], span)
+    of_log = report_of(told, metrics, units)
+    assert msgspec.json.encode(live.report) == msgspec.json.encode(of_log)
+
+    async def stopped(running: Instance) -> None:
+        await running.experimenting.stop("size", "enough", SAID)
+        found = await ExperimentReports(running.engine, running.experimenting, watch_of(running)).report("size")
+        assert (found.report, found.state) == (None, "stopped")
+        assert found.why_not.startswith("it is stopped")
+
+    run(folder, stopped, watches=False)
 
 
 def test_nothing_is_stopped_that_may_not_be(folder: Path) -> None:
