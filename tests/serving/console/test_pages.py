@@ -1,6 +1,7 @@
 """Pages of the console: each shows what its routes answer, escaped, under a policy that allows no script of others."""
 
 import re
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -8,6 +9,7 @@ from fastapi.testclient import TestClient
 import midstream
 from midstream.serving.console.pages import PAGES
 from midstream.serving.console.routes import CONSOLE_PATH
+from tests.support.patience import PATIENCE_S
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 STEPS = {"name": "default", "request_id": "none", "item_id": "lamp", "user_id": "ann", "number": "1"}
@@ -111,3 +113,27 @@ def test_pages_change_nothing(shop):
         for method in ("POST", "PUT", "DELETE"):
             answer = shop.request(method, CONSOLE_PATH + path.format(**STEPS), json={})
             assert answer.status_code == 405, (method, path)
+
+
+def test_a_running_experiment_shows_its_figures(shop):
+    """Values, lift and bounds of each variant, once the watch has read the slates; a stopped one says where to look."""
+    said = {"author": "ann"}
+    placement = {"sources": [{"kind": "popular"}], "slate_size": 5}
+    assert shop.put("/v1/placements/home", json={"placement": placement, **said}).status_code == 200
+    variants = [{"name": "as-is"}, {"name": "few", "change": {"slate_size": 2}}]
+    order = {"placement": "home", "variants": variants, **said}
+    assert shop.post("/v1/experiments/size", json=order).status_code == 200
+    for number in range(40):
+        question = {"placement": "home", "user_id": f"user-{number}"}
+        assert shop.post("/v1/recommendations", json=question).status_code == 200
+    text = ""
+    for _ in range(PATIENCE_S * 2):
+        text = text_of(shop, "/experiments/size")
+        if "<h3>few" in text:
+            break
+        time.sleep(0.5)
+    assert '<h3>few: <span class="dim">undecided' in text
+    assert '<th class="n">At least' in text
+    assert "<td>purchase" in text
+    assert shop.post("/v1/experiments/size/stop", json={"reason": "seen", **said}).status_code == 200
+    assert "midstream experiments show reads the log" in text_of(shop, "/experiments/size")
