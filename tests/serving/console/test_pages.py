@@ -1,7 +1,6 @@
 """Pages of the console: each shows what its routes answer, escaped, under a policy that allows no script of others."""
 
 import re
-import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,7 +8,7 @@ from fastapi.testclient import TestClient
 import midstream
 from midstream.serving.console.pages import PAGES
 from midstream.serving.console.routes import CONSOLE_PATH
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import wait_until
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 STEPS = {"name": "default", "request_id": "none", "item_id": "lamp", "user_id": "ann", "number": "1"}
@@ -126,12 +125,8 @@ def test_a_running_experiment_shows_its_figures(shop):
     for number in range(40):
         question = {"placement": "home", "user_id": f"user-{number}"}
         assert shop.post("/v1/recommendations", json=question).status_code == 200
-    text = ""
-    for _ in range(PATIENCE_S * 2):
-        text = text_of(shop, "/experiments/size")
-        if "<h3>few" in text:
-            break
-        time.sleep(0.5)
+    wait_until(lambda: "<h3>few" in text_of(shop, "/experiments/size"))
+    text = text_of(shop, "/experiments/size")
     assert '<h3>few: <span class="dim">undecided' in text
     assert '<th class="n">At least' in text
     assert "<td>purchase" in text

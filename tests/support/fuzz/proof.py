@@ -7,6 +7,7 @@ that were kept with it are read again as of then, and what came of slates is com
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -203,6 +204,7 @@ class _Reading:
         name = record.query.request_id
         plan = self._plans[record.config_hash, record.fold_version][record.query.placement]
         again = await rerun(plan, partial(self._fold.moment, models=plan.models), record)
+        again = replace(again, took_us=record.took_us)  # a measurement, and no content
         found = encode_served(
             again,
             self._fold.vocabulary.item_ids(again.candidates.item_index[again.selection.chosen]),
