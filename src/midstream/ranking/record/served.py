@@ -185,7 +185,7 @@ def encode_served(
         feature_values=b"" if logged is None else _bytes(logged.values[chosen]),
         models=dict(served.models),
         given=query.given, taken=query.taken, spare=query.spare,
-        page_id=query.page_id,
+        page_id=query.page_id, took_us=served.took_us,
         trace_rules=traces.rules,
         traces=traces.actions,
         trace_ids=traces.ids,
@@ -195,7 +195,6 @@ def encode_served(
         continues=query.continues, turn=query.turn, first_position=query.first_position, fetched_ids=outside.ids,
         fetched_context=tuple(served.fetched.context), rerunnable=outside.is_whole and given.is_whole,
         outside_scores=given.content, proposed=_proposed(approximate_of(served)), bins=served.bins,
-        took_us=served.took_us,
     )  # fmt: skip
     return encode_body(body)
 
