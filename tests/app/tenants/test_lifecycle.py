@@ -8,7 +8,7 @@ import pytest
 
 from midstream.app.opening import open_shop
 from midstream.app.operate.restore import restore
-from midstream.app.tenants.serve import root_config, serve_tenants
+from midstream.app.tenants.serve import TenantServer, root_config, serve_tenants
 from midstream.core.errors import ConfigInvalid, FolderLocked
 from midstream.serving.options import ServerOptions
 from tests.app.tenants.conftest import SMALL
@@ -158,6 +158,33 @@ def test_an_export_is_a_backup_that_can_be_restored(pair, tmp_path):
     restore(archive, restored)
     with open_shop(restored) as shop:
         assert shop.running.engine.log.end == told["log_position"]
+
+
+def test_a_folder_that_was_put_there_is_no_new_tenant(pair):
+    """Its name is refused while the server runs, and what is in it stays."""
+
+    async def create(server):
+        server.add("green")
+        return await server.root("POST", "/v1/tenants", {"name": "green"})
+
+    assert pair.run(create).status == 409
+    assert pair.run(lambda server: server.of("green", "GET", "/v1/models")).status == 200
+
+
+def test_a_stop_while_tenants_are_opened_closes_what_is_open(pair):
+    """The one that is being opened is opened and closed, the next is not opened; both folders are free."""
+
+    async def main():
+        server = TenantServer(pair.folders, pair.options, "id")
+        async with server.opening():
+            await asyncio.sleep(0.01)
+        return [each.state for each in server.group.views()], [each.running for each in server.group.apps.values()]
+
+    states, running = asyncio.run(main())
+    assert (states, running) == (["closing"] * 2, [None] * 2)
+    for name in ("red", "blue"):
+        with open_shop(pair.folders.of(name)) as shop:
+            assert shop.running.engine.log.end >= 0
 
 
 def test_changes_are_audited(pair):

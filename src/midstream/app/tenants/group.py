@@ -49,6 +49,7 @@ class TenantGroup:
     _fold_share: FoldShare = field(default_factory=lambda: FoldShare(is_shared=True))
     _url: str = ""
     _opening: asyncio.Task[None] | None = None
+    _is_stopping: bool = False
 
     # Life of the group
 
@@ -69,9 +70,9 @@ class TenantGroup:
 
     async def stop(self) -> None:
         """Close all tenants, one after another: the last snapshot of each is written by a child."""
+        self._is_stopping = True
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait((self._opening,))
+            await asyncio.wait((self._opening,))  # a shop that is being opened is closed below, with what it has
         for each in self.apps.values():
             async with each.changing:
                 await each.close("closing", "the server stops", self._wait_s_max)
@@ -86,8 +87,8 @@ class TenantGroup:
         await asyncio.to_thread(self.folders.empty_trash)
         for each in tenants:
             async with each.changing:
-                if each.state == "opening" and self.apps.get(each.name) is each:
-                    await asyncio.shield(asyncio.ensure_future(self._open(each)))
+                if each.state == "opening" and self.apps.get(each.name) is each and not self._is_stopping:
+                    await self._open(each)
         gc.freeze()
 
     async def _open(self, tenant: Tenant) -> None:
@@ -151,9 +152,10 @@ class TenantGroup:
             Overloaded: There are as many as may be.
             ConfigInvalid: The configuration cannot be used; nothing was made.
         """
-        if wish.name in self.apps:
-            came = f'"{wish.name}" is the name of a tenant.'
-            raise TenantConflict((Fault("/name", came, "Another name.", PAGE),))
+        if wish.name in self.apps or self.folders.of(wish.name).exists():
+            came = f'"{wish.name}" is the name of a tenant, or of a folder that was put there while the server runs.'
+            right = "Another name; a folder that was put there is served after a restart."
+            raise TenantConflict((Fault("/name", came, right, PAGE),))
         if len(self.apps) >= TENANTS_MAX:
             message = f"There are {TENANTS_MAX:,} tenants; delete those that are not needed."
             raise Overloaded(message)
