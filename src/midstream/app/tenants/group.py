@@ -135,7 +135,11 @@ class TenantGroup:
         failed = [name for name, each in sorted(self.apps.items()) if each.state == "failed"]
         is_ready = self._opening is not None and self._opening.done()
         reason = f"failed to open: {', '.join(failed)}" if failed else ""
-        return RootHealth(is_ready, reason if is_ready else "tenants are being opened", dict(states))
+        return RootHealth(
+            is_ready,
+            reason if is_ready else "tenants are being opened",
+            {str(state): count for state, count in states.items()},
+        )
 
     def metrics_texts(self) -> Mapping[str, bytes]:
         """Return the metrics of the tenants that serve."""
