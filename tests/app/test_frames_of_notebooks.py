@@ -61,7 +61,7 @@ SLATE_COLUMNS = {
 SERVED_COLUMNS = {
     **dict.fromkeys(("request_id", "placement", "user_id", "session_id", "tier", "scorer"), TEXT),
     "time": pa.timestamp("ms", "UTC"),
-    **dict.fromkeys(("served_position", "log_position"), pa.int64()),
+    **dict.fromkeys(("served_position", "log_position", "took_us"), pa.int64()),
     "config_hash": TEXT,
     "position": pa.int32(),
     "item_id": TEXT,
@@ -210,7 +210,7 @@ def test_served_slates_and_their_examples(folder, tmp_path_factory):
         ("ann", "s", "full"),
         ("new", "s", "full"),
     }
-    assert all(row["propensity"] == 1 and row["sources"] for row in rows)
+    assert all(row["propensity"] == 1 and row["sources"] and row["took_us"] > 0 for row in rows)
     position = rows[-1]["served_position"]
     assert len(midstream.slates(folder, f"{position}..")) == 2
     assert midstream.slates(folder, f"{position + 1}..").schema == table.schema
