@@ -28,7 +28,6 @@ from midstream.monitoring.metrics import Metrics
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import Admission
-from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import (
     Handler,
@@ -301,7 +300,7 @@ def asgi(
     record = elsewhere.record or recording(ingest)
     recommendations = Recommendations(engine, record)
     operation = operation_routes(engine, elsewhere.metrics_text)
-    cold = partial(_cold, engine, (ingest, recommendations), limits, upkeep, operation)
+    cold = partial(_cold, engine, (ingest, recommendations), chosen, upkeep, operation)
     others = {
         RANK_PATH: Rankings(engine, record).from_body,
         PAGES_PATH: Pages(engine, record).from_body,
@@ -317,7 +316,7 @@ def asgi(
 def _cold(
     engine: "Engine",
     answering: tuple[Ingest, Recommendations],
-    limits: BodyLimits,
+    options: ServerOptions,
     upkeep: Maintenance,
     operation: Mapping[str, Mapping[str, Handler]],
 ) -> "FastAPI":
@@ -347,6 +346,7 @@ def _cold(
     from midstream.serving.openapi.document import add_hot_routes
 
     ingest, recommendations = answering
+    limits = body_limits(options)
     cold = FastAPI(
         title="midstream",
         version=version("midstream"),
@@ -379,25 +379,27 @@ def _cold(
     add_sink_routes(cold, upkeep.sinks, limits)
     add_training_routes(cold, upkeep.trainings, limits)
     add_hot_routes(cold)
-    _add_pages(cold)
+    _add_pages(cold, options)
     return cold
 
 
-def _add_pages(cold: "FastAPI") -> None:
+def _add_pages(cold: "FastAPI", options: ServerOptions) -> None:
     """Add what people read, the docs and the console, and the script for their pages."""
+    from midstream.serving.browser.demo_shop import add_shop_routes
     from midstream.serving.browser.script import add_script_route
     from midstream.serving.console.routes import add_console_routes
     from midstream.serving.openapi.document import add_docs_page
 
     add_docs_page(cold)
     add_script_route(cold)
+    add_shop_routes(cold, is_shown=options.demo_shop)
     add_console_routes(cold)
 
 
 def described() -> "Document":
     """Return the OpenAPI document of all routes, for an app that has to describe them before there is an engine."""
     none = cast("Any", None)  # handlers read it when they are called, and none of these ever is
-    return _cold(none, (none, none), none, NO_UPKEEP, {}).openapi()
+    return _cold(none, (none, none), ServerOptions(), NO_UPKEEP, {}).openapi()
 
 
 async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:

@@ -40,6 +40,8 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answer /metrics without an API key where keys are asked for: a monitor then needs none."""
     allow_origins: tuple[str, ...] = ()
     """Origins of pages that may send requests, such as https://shop.example (docs/http.md)."""
+    demo_shop: bool = False
+    """Answer /demo with a shop that shows the browser client on this catalogue; its visitors' acts are events."""
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 24)] = 262_144
     """Largest body of a request: 256 KiB are 500 events of 500 bytes. Nothing is read beyond it."""
     body_wait_max: Wait = Duration("10s")

@@ -2,8 +2,10 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +43,9 @@ colour = "category"
 
 [snapshots]
 mode = "off"
+
+[server]
+demo_shop = true
 """
 """What ``cli.demo.training`` says of models and placements comes behind it."""
 
@@ -57,6 +62,7 @@ mode = "off"
 def command(
     data: File = None,
     sessions: Annotated[int, typer.Option(metavar="N", min=2, help="Number of sessions to replay.")] = 3_000,
+    keep: Annotated[bool, typer.Option("--keep", help="Go on serving after the replay, until Ctrl-C.")] = False,
     no_pause: Annotated[bool, typer.Option("--no-pause", help="Do not pause between the parts of the output.")] = False,
     columns: Map = None,
     constants: Set = None,
@@ -73,12 +79,19 @@ def command(
 
     began = time.monotonic()
     found = find_data(data, options_of(columns, constants, types, time_format), sessions)
-    replay = run(found, began + TOTAL_S)
-    show_sessions(replay, 0.0 if no_pause or not out.is_terminal else PAUSE_S)
+
+    def finish(replay: "Replay", url: str) -> None:
+        show_sessions(replay, 0.0 if no_pause or not out.is_terminal else PAUSE_S)
+        if keep:
+            keep_serving(url)
+
+    run(found, began + TOTAL_S, finish)
 
 
-def run(data: "DemoData", until: float) -> "Replay":
-    """Start a server in a folder that is thrown away, and replay."""
+def run(
+    data: "DemoData", until: float, finish: Callable[["Replay", str], None] = lambda _replay, _url: None
+) -> "Replay":
+    """Start a server in a folder that is thrown away, and replay; ``finish`` is called while the server still runs."""
     from midstream.app.opening import CONFIG_NAME
     from midstream.cli.demo.server import running_server
     from midstream.cli.demo.training import CONFIG
@@ -98,8 +111,19 @@ def run(data: "DemoData", until: float) -> "Replay":
                     lambda waited: status.update(f"starting the engine, {waited:.0f} s ({_COMPILES})"),
                 )
             )
-        out.print(f"serving at {url}; {url}/docs while this runs", markup=False)
-        return _replay(data, url, folder, max(until, time.monotonic() + REPLAY_S_MIN))
+        out.print(f"serving at {url}; while this runs {url}/demo is a shop, {url}/docs the routes", markup=False)
+        replay = _replay(data, url, folder, max(until, time.monotonic() + REPLAY_S_MIN))
+        finish(replay, url)
+        return replay
+
+
+def keep_serving(url: str) -> None:
+    """Return when a person ends it."""
+    out.print(f"\n{url}/demo is a shop to click in; Ctrl-C ends the server", markup=False)
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        out.print("stopped", markup=False)
 
 
 def _replay(data: "DemoData", url: str, folder: Path, until: float) -> "Replay":

@@ -100,6 +100,8 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/health/ready": {"GET": OPEN},
     "/metrics": {"GET": METRICS},
     "/midstream.js": {"GET": OPEN},
+    "/demo": _READ_ONLY,
+    "/demo/assets/{name}": _READ_ONLY,
     "/docs": {"GET": ANY},
     "/docs/{name:path}": {"GET": ANY},
     "/openapi.json": {"GET": ANY},
