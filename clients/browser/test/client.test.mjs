@@ -184,6 +184,20 @@ test("signing in merges the anonymous id once, behind its events", async () => {
   assert.equal(page.sentTo("/merge").length, 1);
 });
 
+test("a merge waits for the events that are on their way", async () => {
+  let answerEvents;
+  const page = openPage(({ url }) => (url.endsWith("events") ? new Promise((resolve) => (answerEvents = resolve)) : TAKEN()));
+  const client = personal();
+  client.track("view", { item_id: "a" });
+  void client.flush();
+  const signedIn = client.identify("ann", "T");
+  await pass(1_000);
+  assert.equal(page.sentTo("/merge").length, 0);
+  answerEvents(await TAKEN());
+  await signedIn;
+  assert.equal(page.sentTo("/merge").length, 1);
+});
+
 test("a merge that is not answered is sent again", async () => {
   const page = openPage(async ({ url }) => (url.endsWith("merge") ? [503] : TAKEN()));
   const client = personal();
