@@ -68,7 +68,7 @@ class Browser:
 
     def close(self):
         """End it."""
-        # Without the slash that an empty path would have: the driver does not know that command, and the browser goes on.
+        # An empty path would end in a slash, which is no command of the driver: the browser would go on.
         self._client.delete(str(self._client.base_url).rstrip("/"))
         self._client.close()
 
