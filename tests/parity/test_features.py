@@ -1,7 +1,7 @@
 """Every kind of feature: the same at every place in the log, however it came there, and what its formula says.
 
 One shop of 30,000 events: duplicates, late and shuffled ones, catalogue changes, merges of users and erasures. What is
-read at 400 places of a state that was given the log in large pieces is what is read where it came one event after
+read at 150 places of a state that was given the log in large pieces is what is read where it came one event after
 another, and after a restart. The cells are compared with formulas over the raw events, in dictionaries: in a shop
 without merges and erasures, which ``tests/state/cells/test_cells.py`` compares to the bit.
 """
@@ -30,7 +30,7 @@ from tests.support.events import Stream, random_event_list, tiny_settings
 from tests.support.ids import KEY
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
-EVENTS, QUESTIONS = 30_000, 400
+EVENTS, QUESTIONS = 30_000, 150
 ACTS = ("cart", "click", "view")
 GOOD = ("cart", "click", "purchase", "view")
 GAP = 10 * MINUTE
