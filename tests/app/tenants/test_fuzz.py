@@ -174,6 +174,7 @@ def test_nothing_of_a_tenant_is_seen_by_another(pair):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(14_400)
 def test_nothing_of_a_tenant_is_seen_in_many_requests(pair):
     """The same, 200,000 times."""
     counts = pair.run(lambda server: play(server, REQUESTS_LONG, 7))
