@@ -32,13 +32,13 @@ class Clocks:
 class KeyedClient:
     """Asks an app behind the gate of keys, with the keys of a folder."""
 
-    def __init__(self, client, folder, options=None):
+    def __init__(self, client, folder, options=None, tokens=None):
         options = options or ServerOptions(allow_hosts=("test",))
         self.client = client
         self.file = KeyFile(folder)
         self.clocks = Clocks()
         self.behind = client.app._app
-        self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms)
+        self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms, tokens=tokens)
         self.merged = set()
         self.gate = KeyGate(self.behind, self.watch, options, lambda user_id: user_id in self.merged)
         client.app = RequestOrigin(self.gate, options)
@@ -76,4 +76,8 @@ def keyed(client, tmp_path):
 @pytest.fixture
 def make_keyed(client, tmp_path):
     """Put the gate in front of an app, with options."""
-    return lambda **options: KeyedClient(client, tmp_path / "data", ServerOptions(allow_hosts=("test",), **options))
+
+    def made(tokens=None, **options):
+        return KeyedClient(client, tmp_path / "data", ServerOptions(allow_hosts=("test",), **options), tokens)
+
+    return made

@@ -15,7 +15,7 @@ from midstream.events.schema import text_column
 from midstream.serving.access.api_keys import KeyWish
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.key_file import KeyFile
-from midstream.serving.access.key_ring import NOBODY, KeyWatch
+from midstream.serving.access.key_ring import NOBODY, KeyWatch, KnownKey
 from midstream.serving.access.key_uses import KeyUses, uses_of
 from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
 from tests.serving.access.conftest import KeyedClient
@@ -77,6 +77,25 @@ def test_key_stands_in_either_header_and_not_in_both(keyed, header):
     value = f"Bearer {key}" if header == "authorization" else key
     assert keyed.ask("", "GET", "/v1/models", headers={header: value}).status_code == 200
     assert keyed.ask(key, "GET", "/v1/models", headers={"x-api-key": key}).status_code == 401
+
+
+def test_a_token_of_a_provider_opens_what_it_allows_beside_keys(make_keyed):
+    """In both headers and in the cookie; what is no token that is right opens nothing, and keys go on to."""
+    reader = KnownKey(b"", "token:ann", frozenset({"read"}), frozenset(), 0, None)
+
+    async def identify(token):
+        return reader if token == "a.right.token" else None
+
+    keyed = make_keyed(identify)
+    keyed.file.require()
+    key = keyed.make("read")
+    for headers in (("authorization", "Bearer {}"), ("x-api-key", "{}"), ("cookie", "midstream_key={}")):
+        name, form = headers
+        for text, status in (("a.right.token", 200), ("a.wrong.token", 401), (key, 200), ("", 401)):
+            assert keyed.ask("", "GET", "/v1/models", headers={name: form.format(text)}).status_code == status, text
+    answer = keyed.ask("a.right.token", "POST", "/v1/rebuild", {})
+    assert answer.status_code == 403
+    assert answer.json()["came"].startswith("token:ann lacks the scope admin")
 
 
 def test_unknown_revoked_and_missing_keys_are_told_the_same(keyed):

@@ -44,6 +44,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
+from midstream.serving.access.token_claims import identity_faults
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.options import ServerOptions
 from midstream.state.expressions.program import Expression
@@ -106,6 +107,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from _history(config)
     yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
     yield from _connections(config.server)
+    yield from identity_faults(config.identity)
     header = config.server.quota_header
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)

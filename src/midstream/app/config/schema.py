@@ -63,6 +63,7 @@ from midstream.retrieval.similar import Similar
 from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.text_search import TextSearch
 from midstream.retrieval.trending import Trending
+from midstream.serving.access.identity_options import IdentityOptions
 from midstream.serving.options import ServerOptions
 from midstream.state.control.input_positions import INPUTS_MAX
 from midstream.state.settings import WEIGHT_MAX, EventType, FoldSettings, OnlineModel, StateLimits, UnknownItems
@@ -369,6 +370,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     """Snapshots of the state make a start fast; without any it is folded from the log."""
     server: ServerOptions = ServerOptions()
     """HTTP."""
+    identity: IdentityOptions = IdentityOptions()
+    """Tokens of an identity provider beside API keys (docs/security.md); they need the extra `auth`."""
     registry: RegistrySection = RegistrySection()
     """Versions of models (docs/models.md)."""
     monitoring: MonitoringSection = MonitoringSection()

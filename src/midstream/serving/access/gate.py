@@ -17,7 +17,7 @@ from midstream.serving.access.api_keys import PAGE, ApiKey
 from midstream.serving.access.callers import CALLER, KEY_NEEDED, Caller, operator_of
 from midstream.serving.access.console_session import cookie_key, sign_in_reply
 from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
-from midstream.serving.access.key_ring import KeyRing, KeyWatch, KnownKey
+from midstream.serving.access.key_ring import OPERATOR_WHO, KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
 from midstream.serving.access.scopes import (
@@ -136,7 +136,7 @@ class KeyGate:
         needed, unknown = self._judged(scope)
         if needed in self._open and PAGE_ORIGIN not in scope:
             return receive
-        known, caller = self._identify(ring, scope)
+        known, caller = await self._identify(ring, scope)
         browser_key = known.stored if known.stored is not None and known.stored.is_browser else None
         if browser_key is None and PAGE_ORIGIN in scope:
             raise ScopeMissing((Fault("origin", f"{caller.who} is no browser key.", "A key with origins.", PAGE),))
@@ -161,7 +161,7 @@ class KeyGate:
         except (RouteUnknown, MethodNotAllowed) as error:
             return ADMIN, error
 
-    def _identify(self, ring: KeyRing, scope: Scope) -> tuple[KnownKey, Caller]:
+    async def _identify(self, ring: KeyRing, scope: Scope) -> tuple[KnownKey, Caller]:
         """Return the key of a request and its caller.
 
         Raises:
@@ -169,12 +169,13 @@ class KeyGate:
         """
         headers = scope["headers"]
         sent = [each for each in headers if each[0] in _KEY_HEADERS] or [(b"x-api-key", cookie_key(headers))]
-        known = self._keys.identify(ring, _key_of(*sent[0])) if len(sent) == 1 else None
+        key = _key_of(*sent[0]) if len(sent) == 1 else ""
+        known = self._keys.identify(ring, key) or await self._keys.identify_token(key)
         if known is None:
             raise KEY_NEEDED
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        who = known.who if known.stored is not None else f"{known.who}:{operator_of(scope)}"
+        who = f"{known.who}:{operator_of(scope)}" if known.who == OPERATOR_WHO else known.who
         return known, Caller(who, address, known.scopes, known.placements)
 
     async def _of_page(self, key: ApiKey, scope: Scope, receive: Receive) -> Receive:

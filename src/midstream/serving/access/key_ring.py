@@ -5,10 +5,10 @@ nothing: of a damaged one what was read before holds, and with the file gone all
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
-from typing import Final
+from typing import Final, TypeAlias
 
 from midstream.core.errors import ConfigInvalid
 from midstream.core.tracebacks import raised_of
@@ -21,6 +21,8 @@ from midstream.serving.access.scopes import ADMIN, RECOMMEND
 
 LOOK_S: Final = 0.5
 """Between two looks at the file: a ``stat`` of 2 µs."""
+OPERATOR_WHO: Final = "cli"
+"""Commands of the machine, behind which the user stands."""
 _NO_DIGEST: Final = bytes(hashlib.sha256().digest_size)
 """What an unknown id is compared with, so that it takes as long as a known one."""
 
@@ -35,7 +37,7 @@ class KnownKey:
     placements: frozenset[str]
     expires_ms: int
     stored: ApiKey | None
-    """None = the operator's."""
+    """None = the operator's, or a token of an identity provider."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,7 @@ class KeyRing:
 def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
     """Return the keys of a file that are live."""
     operator = hashlib.sha256(stored.operator.encode()).digest()
-    known = {OPERATOR_ID: KnownKey(operator, "cli", frozenset({ADMIN}), frozenset(), 0, None)}
+    known = {OPERATOR_ID: KnownKey(operator, OPERATOR_WHO, frozenset({ADMIN}), frozenset(), 0, None)}
     live = [each for each in stored.keys if each.state(now_ms) == "live"]
     for each in live:
         placements = frozenset(name.partition(":")[2] for name in each.scopes if name.startswith(f"{RECOMMEND}:"))
@@ -78,6 +80,8 @@ def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
 
 
 NOBODY: Final = KeyRing({}, frozenset())
+Identify: TypeAlias = Callable[[str], Awaitable[KnownKey | None]]
+"""What a token of an identity provider allows; None = it is none that is right."""
 
 
 class KeyWatch:
@@ -91,6 +95,7 @@ class KeyWatch:
         uses: KeyUses | None = None,
         *,
         is_closed: bool = False,
+        tokens: Identify | None = None,
     ) -> None:
         """Read the file.
 
@@ -100,6 +105,7 @@ class KeyWatch:
             wall_ms: Milliseconds since 1970.
             uses: Notes when keys are used; None = nobody does.
             is_closed: The server asks for keys already, so a missing file opens nothing.
+            tokens: Of an identity provider; None = only keys of the file are taken.
 
         Raises:
             ConfigInvalid: The file is no file of keys.
@@ -108,6 +114,7 @@ class KeyWatch:
         self._clock = clock
         self.wall_ms = wall_ms
         self._uses = uses
+        self._tokens = tokens
         self._next = clock() + LOOK_S
         self._seen = self._stat()
         stored = file.read()
@@ -133,6 +140,10 @@ class KeyWatch:
         if found is not None and found.stored is not None and self._uses is not None:
             self._uses.note(found.stored.id, now_ms)
         return found
+
+    async def identify_token(self, token: str) -> KnownKey | None:
+        """Return what a token of an identity provider allows, None = it is none that is right."""
+        return None if self._tokens is None else await self._tokens(token)
 
     def _look(self) -> None:
         """Read the file again, if it is another one."""
