@@ -217,7 +217,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         behind = FollowedApp(app, engine, leader, flush, place.is_current)
-        keys = watch_keys(data, config.identity, f"follower-{order.number}", is_closed=order.asks_for_keys)
+        keys = watch_keys(data, f"follower-{order.number}", identity=config.identity, is_closed=order.asks_for_keys)
         front = KeyGate(behind, keys, options, lambda user_id: is_merged(engine.fold, user_id))
         await serve_share(front, options, share, engine.facts)
     hearing.cancel()

@@ -99,7 +99,7 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             self._stack = undo.pop_all()
-        keys = watch_keys(DataFolder(self._folder / DATA_NAME), config.identity)
+        keys = watch_keys(DataFolder(self._folder / DATA_NAME), identity=config.identity)
         trail, engine = AuditTrail(app, opened.engine.record), opened.engine
         gate = KeyGate(trail, keys, config.server, lambda user_id: is_merged(engine.fold, user_id))
         self._guarded = guarded(gate, config.server) if self._checks_origin else gate

@@ -9,9 +9,11 @@ from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.access.key_uses import KeyUses
 
+NO_PROVIDER = IdentityOptions()
+
 
 def watch_keys(
-    data: DataFolder, identity: IdentityOptions, process: str = "leader", *, is_closed: bool = False
+    data: DataFolder, process: str = "leader", *, identity: IdentityOptions = NO_PROVIDER, is_closed: bool = False
 ) -> KeyWatch:
     """Return the keys of a folder, which are read again when they change; ``process`` notes when they are used.
 

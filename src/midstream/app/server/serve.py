@@ -94,7 +94,7 @@ def serve_folder(
         on_ready(_ready(url, running))
 
     try:
-        keys = watch_keys(data, config.identity)
+        keys = watch_keys(data, identity=config.identity)
 
         def company_of(running: Instance) -> FollowerGroup:
             return _company(Followers(running, folder, options, lambda: keys.asks))

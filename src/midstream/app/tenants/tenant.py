@@ -165,7 +165,7 @@ class Tenant:
     async def _opened(self) -> OpenShop:
         config = await asyncio.to_thread(config_of, self.folder)
         require_hosted(config.server)
-        keys = watch_keys(DataFolder(self.folder / DATA_NAME), is_closed=True)
+        keys = watch_keys(DataFolder(self.folder / DATA_NAME), identity=config.identity, is_closed=True)
         running, inputs, outputs = await asyncio.to_thread(
             open_with_groups, self.folder, config, outside=self._outside()
         )
