@@ -278,7 +278,7 @@ def test_an_answer_that_is_none_opens_nothing_and_holds_nobody_up(make, answer, 
         ({"keys": "http://id.example/keys"}, "$.identity.keys"),
         ({"algorithms": ()}, "$.identity.algorithms"),
         ({"scopes": {}}, "$.identity.scopes"),
-        ({"scopes": {"a": ("read", "wirte")}}, "$.identity.scopes.a[1]"),
+        ({"scopes": {"a": ("read", "all")}}, "$.identity.scopes.a[1]"),
     ],
 )
 def test_a_section_that_would_open_or_shut_everything_is_refused(options, where):

@@ -241,12 +241,15 @@ class FakeEngine:
         return self._served.get(request_id)
 
     def item(self, item_id: str) -> Mapping[str, object] | None:
-        """Return an item's attributes."""
-        return self._view(Kind.ITEM, "item_id", item_id)
+        """Return an item's attributes, and no acts."""
+        view = self._view(Kind.ITEM, "item_id", item_id)
+        return view and {**view, "available": True, "in_catalogue": True, "counts": {}}
 
     def user(self, user_id: str) -> Mapping[str, object] | None:
-        """Return a user's attributes."""
-        return self._view(Kind.USER, "user_id", user_id)
+        """Return a user's attributes, and no acts."""
+        view = self._view(Kind.USER, "user_id", user_id)
+        acts: dict[str, object] = {"counts": {}, "first_seen": None, "last_seen": None, "recent": [], "impressions": []}
+        return view and {**view, **acts, "leanings": {}, "sessions": [], "merged_ids_count": 0}
 
     async def read_features(self, ask: FeatureAsk) -> FeatureRead:
         """Return how many events named each item, of the one feature there is."""

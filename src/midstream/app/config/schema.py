@@ -182,8 +182,7 @@ class FeedbackSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: Annotated[Duration, Between("1m", "365d")] = FoldSettings().outcome_window
     """Log time for which it is. A change rebuilds the state from the log."""
     reward: dict[str, Annotated[float, msgspec.Meta(ge=-WEIGHT_MAX, le=WEIGHT_MAX)]] = {}
-    """Reward of each action of an example, such as { click = 1.0, purchase = 5.0 }; other actions have 0. {} = the
-    weights of the types."""
+    """Reward of each action of an example, such as { purchase = 5.0 }, of others 0; {} = the weights of the types."""
 
 
 class UsersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,8 +220,7 @@ class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """``[monitoring]``."""
 
     baseline: str = ""
-    """Statistics of a training set, such as examples.parquet.statistics.json: metrics then have the drift of served
-    features from them; "" = none."""
+    """File of statistics of a training set: metrics have the drift of served features from them; "" = none."""
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -287,8 +285,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Items with earlier acts of the user: { purchase = "30d", impression = 5 }: bought in the last 30 days, seen 5
     times or more. Or items of served slates: { served = "24h", served_anywhere = 3 }."""
     repeats: Repeat = "not_last"
-    """Items of the request's session that may be served: not_last (all but the last one and a basket's), none or
-    any."""
+    """Items of the session that may be served: not_last (all but the last one and a basket's), none or any."""
     editorial: Annotated[tuple[str, ...], Length(0, EDITORIAL_MAX)] = ()
     """Items that the shop puts forward, the most wanted first."""
     fetches: Annotated[tuple[str, ...], Length(0, FETCHES_MAX)] = ()
