@@ -22,8 +22,10 @@ MODULE_LINES_MAX = 500
 PARAMETERS_MAX = 6
 COMMAND_LINES_MAX = 15
 
-CLOCK_FOLDERS = {"app", "serving", "cli"}
+CLOCK_FOLDERS = {"app", "serving", "cli", "client"}
 """Time, seed and ids are arguments everywhere else."""
+EXPORTING = {"client/__init__.py"}
+"""A program outside imports from it by name, as from the package itself."""
 COUNTING_FOLDERS = {"monitoring", "engine", "serving", "integrations", "app", "simulation", "testing", "cli"}
 """Below ``monitoring`` results carry the numbers."""
 EXTRA_FOLDERS = {"models", "integrations"}
@@ -211,7 +213,7 @@ def command_only_calls(module: Module) -> Iterator[Finding]:
 
 
 def time_is_an_argument(module: Module) -> Iterator[Finding]:
-    """Only ``app``, ``serving`` and ``cli`` read the wall clock."""
+    """Only ``app``, ``serving``, ``cli`` and ``client`` read the wall clock."""
     if module.folder not in CLOCK_FOLDERS:
         for node in module.nodes:
             if (name := dotted(module, node)) in CLOCKS:
@@ -219,7 +221,7 @@ def time_is_an_argument(module: Module) -> Iterator[Finding]:
 
 
 def seed_is_an_argument(module: Module) -> Iterator[Finding]:
-    """Only ``app``, ``serving`` and ``cli`` draw what no seed decides; nobody uses global random state."""
+    """Only ``app``, ``serving``, ``cli`` and ``client`` draw what no seed decides; nobody uses global random state."""
     for node in module.nodes:
         name = dotted(module, node)
         start, _, last = name.rpartition(".")
@@ -248,11 +250,11 @@ def module_says_what_it_holds(module: Module) -> Iterator[Finding]:
 
 
 def init_is_one_sentence(module: Module) -> Iterator[Finding]:
-    """An ``__init__.py`` is one sentence; only the package's own may export."""
+    """An ``__init__.py`` is one sentence; only the package's own and the client's may export."""
     if not module.path.endswith("/__init__.py"):
         return
     text = ast.get_docstring(module.tree) or ""
-    if len(module.tree.body) > 1:
+    if len(module.tree.body) > 1 and module.path not in EXPORTING:
         yield module.tree.body[1].lineno, "an __init__.py is its docstring only"
     if not text.endswith(".") or re.search(r"\.\s+[A-Z]", text):
         yield 1, "an __init__.py is one sentence"

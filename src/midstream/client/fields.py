@@ -1,0 +1,131 @@
+"""Fields of questions as keyword arguments: names, types and meaning are those of docs/http.md."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from midstream.client.requests import Event, Events
+
+Value = str | float | bool
+
+
+class CommonFields(TypedDict, total=False):
+    """Of every question."""
+
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    exclude: Sequence[str]
+    min_log_position: str | None
+    """Instead of the remembered one."""
+    deadline: str | None
+    """Such as ``50ms``."""
+    explain: bool
+    reasons: str | None
+
+
+class PlacementFields(CommonFields, total=False):
+    """Of a question to one placement."""
+
+    filter: str | None
+    fields: Sequence[str]
+    n: int | None
+
+
+class ItemSlateFields(TypedDict, total=False):
+    """Of similar items and of a search, which are questions in a query string."""
+
+    user_id: str | None
+    session_id: str | None
+    context: Mapping[str, Value]
+    exclude: Sequence[str]
+    min_log_position: str | None
+    deadline: str | None
+    explain: bool
+    reasons: str | None
+    filter: str | None
+    fields: Sequence[str]
+    n: int | None
+
+
+class RecommendationFields(PlacementFields, total=False):
+    """Of a recommendation."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+    events: Events
+    """Recorded first, each with an event id."""
+    cursor: str | bool
+
+
+class RankFields(PlacementFields, total=False):
+    """Of a ranking of the caller's items."""
+
+    user_id: str | None
+    session_id: str | None
+    basket: Sequence[str]
+    events: Events
+
+
+class PageFields(CommonFields, total=False):
+    """Of a page."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+    events: Events
+
+
+class ListFields(TypedDict, total=False):
+    """Of a list of items or users."""
+
+    filter: str | None
+    fields: Sequence[str]
+    limit: int
+    """Rows of one request; the iterator goes over all pages."""
+
+
+class TimedFields(TypedDict, total=False):
+    """Of a list that is read from the log."""
+
+    since: int | str
+    until: int | str
+    limit: int
+
+
+class EventListFields(TimedFields, total=False):
+    """Of the events of a user."""
+
+    type: Sequence[str]
+
+
+class RequestListFields(TimedFields, total=False):
+    """Of served slates."""
+
+    user_id: str | None
+    placement: str | None
+
+
+class ChangeFields(TypedDict, total=False):
+    """Of a change of an item or a user."""
+
+    time: int | str | None
+    event_id: str | None
+    """Left out, the client makes one."""
+
+
+__all__ = [
+    "ChangeFields",
+    "CommonFields",
+    "Event",
+    "EventListFields",
+    "Events",
+    "ItemSlateFields",
+    "ListFields",
+    "PageFields",
+    "PlacementFields",
+    "RankFields",
+    "RecommendationFields",
+    "RequestListFields",
+    "TimedFields",
+    "Value",
+]

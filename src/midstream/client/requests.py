@@ -1,0 +1,76 @@
+"""Requests from arguments: paths with ids, query strings, JSON bodies, and event ids."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from midstream.client.exchange import HttpRequest, Repeat
+
+Event = Mapping[str, object]
+"""Fields of an event (docs/events.md)."""
+Events = Event | Sequence[Event]
+
+
+def target(*steps: str, query: Mapping[str, object] | None = None) -> str:
+    """Return a path of steps, each percent-encoded, with a query string: lists repeated, None left out.
+
+    Example:
+        >>> target("v1", "items", "a/b", query={"fields": ["price", "tags"], "explain": True, "limit": None})
+        '/v1/items/a%2Fb?fields=price&fields=tags&explain=true'
+    """
+    path = "/" + "/".join(quote(step, safe="") for step in steps)
+    pairs = [(name, _text(each)) for name, value in (query or {}).items() for each in _values(value)]
+    return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
+
+
+def path_of(kind: str, *steps: str, query: Mapping[str, object] | None = None) -> str:
+    """Return the path of one thing below ``/v1``; ``items/search`` is a route, so the item of that id is quoted.
+
+    Example:
+        >>> path_of("items", "search")
+        '/v1/items/%73earch'
+    """
+    path = target("v1", kind, *steps, query=query)
+    return path.replace("/search", "/%73earch", 1) if (kind, steps) == ("items", ("search",)) else path
+
+
+def posted(path: str, document: object, repeat: Repeat = "always") -> HttpRequest:
+    """Return a ``POST`` of a JSON document."""
+    return HttpRequest("POST", path, msgspec.json.encode(document), repeat=repeat)
+
+
+def sent(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields that have a value: None is the same as a field that is not sent."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def with_event_ids(events: Events, new_id: Callable[[], str]) -> list[dict[str, object]]:
+    """Return events as a list, each with an id, so that a repetition is a duplicate.
+
+    Example:
+        >>> with_event_ids({"type": "view", "item_id": "lamp"}, lambda: "e1")
+        [{'event_id': 'e1', 'type': 'view', 'item_id': 'lamp'}]
+    """
+    listed = [events] if isinstance(events, Mapping) else events
+    return [dict(each) if each.get("event_id") else {"event_id": new_id(), **sent(each)} for each in listed]
+
+
+def flat_context(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields of a question as those of a query string, which has a field for each entry of the context."""
+    found = sent(fields)
+    context = cast("Mapping[str, object]", found.pop("context", {}))
+    return found | {f"context.{name}": value for name, value in context.items()}
+
+
+def _values(value: object) -> Sequence[object]:
+    if value is None:
+        return ()
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
