@@ -193,10 +193,50 @@ def test_an_experiment_is_started_and_stopped(shop):
     assert shop.api("GET", "/v1/experiments/fewer").json()["state"] == "stopped"
 
 
+@pytest.fixture
+def keyless(shop, tmp_path):
+    """A shop of its own in the same browser: with its first key it is closed to all that have none."""
+    with serving(tmp_path) as url:
+        yield Shop(url, shop.browser)
+
+
+def test_a_key_for_pages_is_made_and_revoked(keyless):
+    """It is shown once, works, and ends with a click; from the first key on the console asks for one too."""
+    keyless.open("/keys")
+    assert "None yet" in keyless.browser.text
+    for selector, text in (("#name", "boss"), ("#scopes", "admin")):
+        keyless.fill(selector, text)
+    keyless.browser.click("button.main")
+    keyless.wait_for("shown this once")
+    key = keyless.browser.run("async () => document.querySelector('output pre').textContent")
+    wait_until(lambda: keyless.api("GET", "/v1/models").status_code == 401)
+    headers = {"authorization": f"Bearer {key}"}
+    assert keyless.api("GET", "/v1/models", headers=headers).status_code == 200
+    keyless.open("/keys")
+    keyless.fill("#key", key)
+    keyless.browser.click("button.main")
+    keyless.wait_for("Now")
+    keyless.open("/keys")
+    for selector, text in (
+        ("#name", "pages"),
+        ("#scopes", "events:write recommend"),
+        ("#origins", "https://shop.example"),
+    ):
+        keyless.fill(selector, text)
+    keyless.browser.click("button.main")
+    keyless.wait_for("user secret")
+    keyless.open("/keys")
+    keyless.browser.click("tr:last-child [data-method=DELETE]")
+    keyless.accept()
+    wait_until(lambda: "revoked" in keyless.browser.text)
+    states = {each["name"]: each["state"] for each in keyless.api("GET", "/v1/keys", headers=headers).json()["keys"]}
+    assert states == {"boss": "live", "pages": "revoked"}
+
+
 PAGES = (
     *("", "/placements", "/placements/home", "/requests?ask=1&placement=home&user_id=ann", "/catalogue"),
     *("/items/lamp-1", "/users/ann", "/models", "/experiments", "/experiments/fewer", "/outcomes", "/dead-letters"),
-    *("/operation", "/session", "/items/nothing"),
+    *("/keys", "/operation", "/session", "/items/nothing"),
 )
 
 

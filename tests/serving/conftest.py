@@ -26,7 +26,7 @@ from tests.support.fakes.trainings import FakeTrainings
 class Client:
     """Asks an app in process, one request after another."""
 
-    def __init__(self, engine, options=None, dead_letters=None, rebuilder=None):
+    def __init__(self, engine, options=None, dead_letters=None, rebuilder=None, data=None):
         self.engine = engine
         self.rebuilder = rebuilder or FakeRebuilder()
         self.eraser = FakeEraser()
@@ -59,6 +59,7 @@ class Client:
                 shelf=cast("Any", self.shelf),
                 trainings=cast("Any", self.trainings),
                 online=cast("Any", self.online),
+                data=data,
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from midstream.engine.experiments.experimenting import Experimenting
     from midstream.engine.experiments.live_report import ExperimentReports
     from midstream.engine.explain.explainer import Explainer
+    from midstream.engine.folder import DataFolder
     from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
     from midstream.engine.online.figuring import OnlineFiguring
@@ -270,6 +271,8 @@ class Maintenance:
     """As the sinks."""
     reports: "ExperimentReports | None" = None
     """As the placements."""
+    data: "DataFolder | None" = None
+    """Data folder, which has the API keys; None = there is none."""
 
 
 ALONE = OtherProcesses()
@@ -331,16 +334,13 @@ def _cold(
     from midstream.serving.admin.feature_values import add_setting_route
     from midstream.serving.admin.features import add_feature_routes
     from midstream.serving.admin.health import add_operation_routes
-    from midstream.serving.admin.inputs import add_input_routes
     from midstream.serving.admin.item_slates import add_item_slate_routes
+    from midstream.serving.admin.keys import add_key_routes
     from midstream.serving.admin.lists import add_list_routes
     from midstream.serving.admin.models import add_model_routes
     from midstream.serving.admin.online_metrics import add_online_routes
-    from midstream.serving.admin.outputs import add_output_routes
     from midstream.serving.admin.placements import add_placement_routes
     from midstream.serving.admin.rebuilds import add_rebuild_routes
-    from midstream.serving.admin.sinks import add_sink_routes
-    from midstream.serving.admin.snapshots import add_snapshot_routes
     from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.users import add_people_routes
     from midstream.serving.openapi.document import add_hot_routes
@@ -373,14 +373,25 @@ def _cold(
     add_placement_routes(cold, engine, upkeep.placing, limits)
     add_experiment_routes(cold, upkeep.experimenting, limits, upkeep.reports)
     add_online_routes(cold, upkeep.online)
+    add_key_routes(cold, upkeep.data, engine.clock, limits)
+    add_training_routes(cold, upkeep.trainings, limits)
+    _add_exchange(cold, upkeep, limits)
+    add_hot_routes(cold)
+    _add_pages(cold, options)
+    return cold
+
+
+def _add_exchange(cold: "FastAPI", upkeep: Maintenance, limits: BodyLimits) -> None:
+    """Add the routes of what this server takes from other systems and gives to them."""
+    from midstream.serving.admin.inputs import add_input_routes
+    from midstream.serving.admin.outputs import add_output_routes
+    from midstream.serving.admin.sinks import add_sink_routes
+    from midstream.serving.admin.snapshots import add_snapshot_routes
+
     add_input_routes(cold, upkeep.inputs, limits)
     add_output_routes(cold, upkeep.outputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
     add_sink_routes(cold, upkeep.sinks, limits)
-    add_training_routes(cold, upkeep.trainings, limits)
-    add_hot_routes(cold)
-    _add_pages(cold, options)
-    return cold
 
 
 def _add_pages(cold: "FastAPI", options: ServerOptions) -> None:

@@ -2,34 +2,13 @@
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from midstream.app.opening import DATA_NAME
-from midstream.serving.access.api_keys import ApiKey, KeyWish, MadeKey
+from midstream.serving.access.api_keys import KeyWish, MadeKey
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_uses import uses_of
-
-
-class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One key as it is shown: without a secret, and without the hash of one."""
-
-    id: str
-    name: str
-    state: str
-    scopes: tuple[str, ...]
-    created_ms: int
-    created_by: str
-    expires_ms: int = 0
-    revoked_ms: int = 0
-    revoked_by: str = ""
-    quota_per_second: float = 0.0
-    quota_burst: int = 0
-    origins: tuple[str, ...] = ()
-    last_used_ms: int = 0
-    """To a minute; 0 = it was not used."""
+from midstream.serving.access.key_views import KeyView, key_views
 
 
 def create_key(folder: Path, wish: KeyWish) -> MadeKey:
@@ -49,7 +28,7 @@ def keys_of(folder: Path) -> list[KeyView]:
         ConfigInvalid: The file of keys cannot be read.
     """
     stored = _file(folder).read()
-    return views_of(() if stored is None else stored.keys, _now_ms(), uses_of(folder / DATA_NAME))
+    return key_views(() if stored is None else stored.keys, _now_ms(), uses_of(folder / DATA_NAME))
 
 
 def rotate_key(folder: Path, name: str, grace_ms: int) -> MadeKey:
@@ -68,20 +47,7 @@ def revoke_key(folder: Path, name: str) -> list[KeyView]:
         NotFound: There is none.
     """
     now_ms = _now_ms()
-    return views_of(_file(folder).revoke(name, now_ms, _who()), now_ms)
-
-
-def views_of(keys: Sequence[ApiKey], now_ms: int, uses: Mapping[str, int] | None = None) -> list[KeyView]:
-    """Return keys as they are shown, with the times at which they were last used."""
-    shown = frozenset(KeyView.__struct_fields__) - {"state", "last_used_ms"}
-    return [
-        KeyView(
-            state=each.state(now_ms),
-            last_used_ms=(uses or {}).get(each.id, 0),
-            **{name: getattr(each, name) for name in shown},
-        )
-        for each in keys
-    ]
+    return key_views(_file(folder).revoke(name, now_ms, _who()), now_ms)
 
 
 def _file(folder: Path) -> KeyFile:

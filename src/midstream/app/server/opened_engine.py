@@ -92,6 +92,7 @@ def opened_engine(
         running.trainings,
         running.online,
         reports_of(running),
+        None if folder is None else DataFolder(folder / DATA_NAME),
     )
     return OpenedEngine(running.engine, accept, running.ingest, upkeep, company)
 

@@ -11,8 +11,8 @@ from midstream.cli.help import CommandHelp, GroupHelp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.app.access.keys import KeyView
     from midstream.serving.access.api_keys import MadeKey
+    from midstream.serving.access.key_views import KeyView
 
 app = typer.Typer(
     cls=GroupHelp,

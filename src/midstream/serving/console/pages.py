@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
+from midstream.serving.access.scopes import SCOPES
 from midstream.serving.console.api_reader import ApiAnswer, ApiReader
 
 LISTED = 50
@@ -144,6 +145,11 @@ async def dead_letter(api: ApiReader, at: PageAddress) -> ConsolePage:
     return _page("dead_letter.html", found=await api.get(f"/v1/dead-letters/{at.steps['number']}"))
 
 
+async def keys(api: ApiReader, _at: PageAddress) -> ConsolePage:
+    """API keys: who may do what, when each was last used; made, rotated and revoked here."""
+    return _page("keys.html", found=await api.get("/v1/keys"), scopes=SCOPES)
+
+
 async def operation(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """Health and what runs beside: inputs, outputs, sinks, erasures, rebuild."""
     paths = ("/health/ready", "/v1/inputs", "/v1/outputs", "/v1/sinks", "/v1/erasures", "/v1/rebuild")
@@ -171,6 +177,7 @@ PAGES: Mapping[str, PageMaker] = {
     "/experiments": experiments,
     "/experiments/{name}": experiment,
     "/outcomes": outcomes,
+    "/keys": keys,
     "/dead-letters": dead_letters,
     "/dead-letters/{number}": dead_letter,
     "/operation": operation,

@@ -21,6 +21,7 @@ SECTIONS = (
     ("/experiments", "Experiments"),
     ("/outcomes", "Outcomes"),
     ("/dead-letters", "Dead letters"),
+    ("/keys", "Keys"),
     ("/operation", "Operation"),
 )
 """Addresses below ``/console`` and their names, as the navigation has them."""

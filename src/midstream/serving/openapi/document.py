@@ -27,6 +27,7 @@ from midstream.engine.experiments.live_report import LiveReport
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
+from midstream.serving.access.key_views import KeyList, NewKey
 from midstream.serving.events.bulk import ARROW
 from midstream.serving.http.admission import FREE
 from midstream.serving.http.problems import RouteUnknown
@@ -364,6 +365,7 @@ def _without_null(schema: Document) -> Document:
 
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView, LiveReport)
+_KEYS = (KeyList, NewKey)
 _PAGES_OF_LISTS = (AuditPage, ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
 
@@ -378,7 +380,17 @@ def _encoded_schemas() -> bytes:
     """Return them as JSON, made once: making them takes 50 times as long as reading them."""
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
-    types = (*hot, PlacementList, PlacementDetail, PreviewSlates, Explained, JobView, *_EXPERIMENTS, *_PAGES_OF_LISTS)
+    types = (
+        *hot,
+        PlacementList,
+        PlacementDetail,
+        PreviewSlates,
+        Explained,
+        JobView,
+        *_KEYS,
+        *_EXPERIMENTS,
+        *_PAGES_OF_LISTS,
+    )
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS

@@ -16,6 +16,7 @@ function valueOf(field) {
   switch (field.dataset.type) {
     case "json": return JSON.parse(text);
     case "number": return Number(text);
+    case "words": return text.split(/[\s,]+/).filter(Boolean);
     case "numbers": return text.split(/[\s,]+/).filter(Boolean).map(Number);
     case "flag": return field.checked;
     default: return text;
@@ -92,6 +93,12 @@ const showing = {
   slates(place, answer) {
     place.className = "two";
     place.replaceChildren(slateTable("As it would be", answer.preview), slateTable("Today", answer.today));
+  },
+  key(place, answer) {
+    place.className = "notice good";
+    place.replaceChildren(element("strong", `The key ${answer.view.name}, shown this once`), element("pre", answer.key));
+    if (answer.user_secret) place.append(element("p", "Its user secret, for the shop's own server:"), element("pre", answer.user_secret));
+    place.append(element("p", "From the first key on every caller needs one, this page too."));
   },
   json(place, answer) {
     place.className = "notice good";

@@ -1,0 +1,84 @@
+"""Routes of API keys: a key is shown once, faults stand by their place, and every change is of somebody."""
+
+import pytest
+
+from midstream.engine.folder import DataFolder
+from midstream.serving.access.key_file import KeyFile
+
+
+@pytest.fixture
+def keyed(make_client, engine, tmp_path):
+    """An app of a folder without a key."""
+    return make_client(engine, data=DataFolder(tmp_path))
+
+
+def test_a_key_is_made_listed_rotated_and_revoked(keyed, tmp_path):
+    """Its text is in the one answer that made it, and in no list and no file."""
+    assert keyed.get("/v1/keys").json() == {"keys": []}
+    wish = {"scopes": ["read"], "expires": "90d", "quota_per_second": 5, "quota_burst": 9}
+    made = keyed.post("/v1/keys/reports", wish)
+    assert made.status_code == 200
+    key, view = made.json()["key"], made.json()["view"]
+    assert KeyFile(tmp_path).read().keys[0].name == "reports"
+    assert (view["state"], view["scopes"], view["created_by"]) == ("live", ["read"], "anonymous")
+    assert view["expires_ms"] - view["created_ms"] == 90 * 86_400_000
+    assert (view["quota_per_second"], view["quota_burst"]) == (5, 9)
+    assert "user_secret" not in made.json()
+    again = keyed.post("/v1/keys/reports/rotate", {"grace": "1h"}).json()
+    listed = keyed.get("/v1/keys")
+    assert [each["name"] for each in listed.json()["keys"]] == ["reports", "reports"]
+    assert listed.json()["keys"][0]["expires_ms"] < view["expires_ms"]
+    for text in (key, again["key"]):
+        assert text.encode() not in listed.content
+        assert text.rpartition("_")[2].encode() not in (tmp_path / "keys.json").read_bytes()
+    gone = keyed.ask("DELETE", f"/v1/keys/{view['id']}").json()["keys"]
+    assert [(each["id"], each["state"], each["revoked_by"]) for each in gone] == [(view["id"], "revoked", "anonymous")]
+    assert keyed.ask("DELETE", "/v1/keys/reports").json()["keys"][0]["id"] == again["view"]["id"]
+    assert keyed.ask("DELETE", "/v1/keys/reports").status_code == 404
+    assert keyed.post("/v1/keys/reports/rotate", b"").status_code == 404
+
+
+def test_a_browser_key_comes_with_its_user_secret(keyed):
+    """Once, as the key does."""
+    made = keyed.post("/v1/keys/pages", {"scopes": ["recommend"], "origins": ["https://shop.example"]}).json()
+    assert len(made["user_secret"]) > 40
+    assert made["view"]["origins"] == ["https://shop.example"]
+    assert made["user_secret"] not in keyed.get("/v1/keys").text
+
+
+@pytest.mark.parametrize(
+    "name, body, pointer",
+    [
+        ("a%20b", {"scopes": ["read"]}, "name"),
+        ("a", {"scopes": []}, "/scopes"),
+        ("a", {"scopes": ["all"]}, "/scopes"),
+        ("a", {"scopes": ["admin"], "origins": ["https://shop.example"]}, "/scopes"),
+        ("a", {"scopes": ["recommend"], "origins": ["shop.example"]}, "/origins"),
+        ("a", {"scopes": ["read"], "expires": "soon"}, "/expires"),
+        ("a", {"scopes": ["read"], "scope": "read"}, "/scope"),
+        ("a", {}, "/scopes"),
+        ("a", {"scopes": ["read"], "quota_per_second": -1}, "/quota_per_second"),
+        ("a", {"scopes": ["read"], "quota_burst": 10**9}, "/quota_burst"),
+    ],
+)
+def test_each_fault_stands_by_its_place(keyed, name, body, pointer):
+    """And no key is made."""
+    answer = keyed.post(f"/v1/keys/{name}", body)
+    assert answer.status_code == 400, answer.text
+    assert pointer in {each["pointer"] for each in answer.json()["errors"]}
+    assert keyed.get("/v1/keys").json() == {"keys": []}
+
+
+def test_a_name_that_is_taken_is_refused(keyed):
+    """While its key lives."""
+    assert keyed.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 200
+    refused = keyed.post("/v1/keys/a", {"scopes": ["read"]})
+    assert refused.status_code == 400
+    assert keyed.ask("DELETE", "/v1/keys/a").status_code == 200
+    assert keyed.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 200
+
+
+def test_a_server_without_a_folder_has_no_keys(client):
+    """And says so."""
+    assert client.get("/v1/keys").status_code == 404
+    assert client.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 404
