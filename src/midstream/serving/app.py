@@ -375,19 +375,20 @@ def _cold(
     add_online_routes(cold, upkeep.online)
     add_key_routes(cold, upkeep.data, engine.clock, limits)
     add_training_routes(cold, upkeep.trainings, limits)
-    _add_exchange(cold, upkeep, limits)
+    _add_exchange(cold, upkeep, options)
     add_hot_routes(cold)
     _add_pages(cold, options)
     return cold
 
 
-def _add_exchange(cold: "FastAPI", upkeep: Maintenance, limits: BodyLimits) -> None:
+def _add_exchange(cold: "FastAPI", upkeep: Maintenance, options: ServerOptions) -> None:
     """Add the routes of what this server takes from other systems and gives to them."""
     from midstream.serving.admin.inputs import add_input_routes
     from midstream.serving.admin.outputs import add_output_routes
     from midstream.serving.admin.sinks import add_sink_routes
     from midstream.serving.admin.snapshots import add_snapshot_routes
 
+    limits = body_limits(options)
     add_input_routes(cold, upkeep.inputs, limits)
     add_output_routes(cold, upkeep.outputs, limits)
     add_snapshot_routes(cold, upkeep.shelf)
