@@ -373,7 +373,7 @@ def _cold(
     add_placement_routes(cold, engine, upkeep.placing, limits)
     add_experiment_routes(cold, upkeep.experimenting, limits, upkeep.reports)
     add_online_routes(cold, upkeep.online)
-    add_key_routes(cold, upkeep.data, engine.clock, limits)
+    add_key_routes(cold, engine, upkeep.data, limits)
     add_training_routes(cold, upkeep.trainings, limits)
     _add_exchange(cold, upkeep, options)
     add_hot_routes(cold)

@@ -21,6 +21,7 @@ from midstream.serving.openapi.document import Document, json_body, read_operati
 from midstream.state.settings import read_duration
 
 if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
     from midstream.engine.folder import DataFolder
 
 KEYS_PATH = "/v1/keys"
@@ -70,13 +71,13 @@ _BODY: Document = {
 _ROTATING: Document = {"type": "object", "properties": {"grace": _DURATION}, "additionalProperties": False}
 
 
-def add_key_routes(app: FastAPI, data: "DataFolder | None", clock: Callable[[], int], limits: BodyLimits) -> None:
+def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", limits: BodyLimits) -> None:
     """Add the routes.
 
     Args:
         app: Takes them.
+        engine: Has the clock.
         data: The data folder, which has the file of keys; None = this server has no folder.
-        clock: Milliseconds since 1970.
         limits: Of bodies.
     """
 
@@ -86,7 +87,7 @@ def add_key_routes(app: FastAPI, data: "DataFolder | None", clock: Callable[[], 
         query_fields(request.scope, ())
         stored = _file(data).read()
         uses = {} if data is None else uses_of(data.root)
-        return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, clock(), uses))))
+        return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, engine.clock(), uses))))
 
     @app.post(_ONE, name="create key", openapi_extra=_making(_BODY))
     async def create_key(request: Request) -> Response:
@@ -94,20 +95,20 @@ def add_key_routes(app: FastAPI, data: "DataFolder | None", clock: Callable[[], 
         told, name = await posted(request, _key, limits), path_value(request, "name")
         life_ms = 0 if told.expires is None else told.expires.ms
         wish = KeyWish(name, told.scopes, life_ms, told.quota_per_second, told.quota_burst, told.origins)
-        return _made(_of_request(lambda: _file(data).create(wish, clock(), _who(request))), clock())
+        return _made(_of_request(lambda: _file(data).create(wish, engine.clock(), _who(request))), engine.clock())
 
     @app.post(f"{_ONE}/rotate", name="rotate key", openapi_extra=_making(_ROTATING))
     async def rotate_key(request: Request) -> Response:
         """Make a new key in place of a name's or an id's; the old one ends after the grace."""
         told, name = await posted(request, _rotate, limits, b"{}"), path_value(request, "name")
-        return _made(_file(data).rotate(name, told.grace.ms, clock(), _who(request)), clock())
+        return _made(_file(data).rotate(name, told.grace.ms, engine.clock(), _who(request)), engine.clock())
 
     @app.delete(_ONE, name="revoke key", openapi_extra=_revoking())
     async def revoke_key(request: Request) -> Response:
         """Revoke the key of an id, or all live keys of a name."""
         query_fields(request.scope, ())
-        gone = _file(data).revoke(path_value(request, "name"), clock(), _who(request))
-        return json_response(KeyList(tuple(key_views(gone, clock()))))
+        gone = _file(data).revoke(path_value(request, "name"), engine.clock(), _who(request))
+        return json_response(KeyList(tuple(key_views(gone, engine.clock()))))
 
 
 def _file(data: "DataFolder | None") -> KeyFile:
