@@ -93,6 +93,6 @@ def holds(came: Any, expected: Any) -> bool:
     if word == "is":
         return KINDS[wanted](came)
     if word == "length":
-        return len(came) == wanted
+        return bool(len(came) == wanted)
     found = any(all(holds(at(row, pointer), value) for pointer, value in wanted.items()) for row in came)
     return {"has": found, "lacks": not found}[word]
