@@ -718,6 +718,49 @@ export interface components {
             progress: number;
         };
         /**
+         * KeyList
+         * @description Keys in the order in which they were made.
+         */
+        KeyList: {
+            keys: components["schemas"]["KeyView"][];
+        };
+        /**
+         * KeyView
+         * @description One key as it is shown.
+         */
+        KeyView: {
+            id: string;
+            name: string;
+            state: string;
+            scopes: string[];
+            created_ms: number;
+            created_by: string;
+            /** @default 0 */
+            expires_ms?: number;
+            /** @default 0 */
+            revoked_ms?: number;
+            /** @default  */
+            revoked_by?: string;
+            /** @default 0 */
+            quota_per_second?: number;
+            /** @default 0 */
+            quota_burst?: number;
+            /** @default [] */
+            origins?: string[];
+            /** @default 0 */
+            last_used_ms?: number;
+        };
+        /**
+         * NewKey
+         * @description A key that was just made, with its secrets, which nobody is shown again.
+         */
+        NewKey: {
+            key: string;
+            view: components["schemas"]["KeyView"];
+            /** @default  */
+            user_secret?: string;
+        };
+        /**
          * ExperimentList
          * @description All experiments that are kept, running ones first, and the holdout.
          */
@@ -1191,6 +1234,9 @@ export type PreviewSlates = components['schemas']['PreviewSlates'];
 export type Explained = components['schemas']['Explained'];
 export type FieldDifference = components['schemas']['FieldDifference'];
 export type JobView = components['schemas']['JobView'];
+export type KeyList = components['schemas']['KeyList'];
+export type KeyView = components['schemas']['KeyView'];
+export type NewKey = components['schemas']['NewKey'];
 export type ExperimentList = components['schemas']['ExperimentList'];
 export type ExperimentView = components['schemas']['ExperimentView'];
 export type RampStep = components['schemas']['RampStep'];
