@@ -1172,7 +1172,13 @@ BUGS = (
     Bug("types_of_forms_are_taken", (Edit(GATE, 'essence.startswith(b"application/") and ', ""),), GATED),
     Bug(
         "a_port_without_a_gate",
-        (Edit("serving/run.py", "        guarded,\n        http", "        app,\n        http"),),
+        (
+            Edit(
+                "serving/run.py",
+                "_uvicorn_config(RequestOrigin(front, options), options)",
+                "_uvicorn_config(front, options)",
+            ),
+        ),
         ("tests/service/test_http.py",),
     ),
     Bug(
