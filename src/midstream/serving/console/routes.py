@@ -19,8 +19,8 @@ from midstream.serving.access.callers import caller_of
 from midstream.serving.access.console_session import CONSOLE_PATH, SESSION_PATH, session_cookie
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
+from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
-from midstream.serving.console.templates_of import Templates
 from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 
