@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.client import BufferFull, BufferOptions, Client, ClientOptions
+from midstream.client import (
+    BufferEnded,
+    BufferFull,
+    BufferOptions,
+    Client,
+    ClientOptions,
+    RequestTooLarge,
+    event_batches,
+)
 from midstream.client.event_batches import BatchQueue
 from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.problems import Problem
 from tests.client.conftest import URL
 
 NEVER_S = 3_600.0
@@ -196,3 +205,141 @@ def test_a_full_buffer_refuses_on_an_event_loop(in_process):
         return buffer.counts
 
     assert in_process(work) == {"recorded": 1}
+
+
+class Unencodable:
+    """A value without a form in JSON."""
+
+
+@pytest.mark.parametrize("value", [Unencodable(), "\ud800"])
+def test_an_event_that_cannot_be_sent_is_refused_when_it_is_added(client, sink, value):
+    """To its caller; the events before and after it are sent."""
+    with client.buffer(BufferOptions(age_s_max=NEVER_S)) as buffer:
+        waiters = [buffer.add(view(0))]
+        with pytest.raises((TypeError, ValueError)):
+            buffer.add(view(5) | {"context": {"a": value}})
+        waiters.append(buffer.add(view(2)))
+    assert [each.result(0).outcome for each in waiters] == ["recorded", "recorded"]
+    assert sink.batches == [["e0", "e2"]]
+
+
+def test_a_later_change_of_an_event_is_not_sent():
+    """The queue holds a copy down to its last level."""
+    queue: BatchQueue[None] = BatchQueue(BufferOptions(), lambda: "made")
+    context = {"a": 1}
+    queue.add(view(0) | {"context": context}, 0.0, None)
+    context["a"] = 2
+    assert queue.take()[0].event["context"] == {"a": 1}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_buffer_of_a_closed_client_fails_what_it_holds(sink):
+    """Nobody waits for ever, and the counts say what was not sent."""
+    closed = Client(URL, transport=httpx.MockTransport(sink))
+    buffer = closed.buffer(BufferOptions(batch_max=2, age_s_max=NEVER_S))
+    closed.close()
+    waiters = [buffer.add(view(0))]
+    flusher = threading.Thread(target=buffer.flush, daemon=True)
+    flusher.start()
+    flusher.join(20)
+    assert not flusher.is_alive()
+    outcome = waiters[0].result(20)
+    assert (outcome.event_id, outcome.outcome) == ("e0", "failed")
+    assert isinstance(outcome.error, BufferEnded)
+    assert "closed" in str(outcome.error)
+    with pytest.raises(ValueError, match="closed"):
+        buffer.add(view(2))
+    buffer.close()
+    assert buffer.counts == {"failed": 1}
+
+
+def test_a_buffer_of_a_closed_client_fails_what_it_holds_on_an_event_loop(in_process):
+    """As with threads."""
+
+    async def work(client):
+        async with client.buffer(BufferOptions(age_s_max=NEVER_S)) as buffer:
+            await client.close()
+            waiter = await buffer.add(view(0))
+            with pytest.raises(TypeError):
+                await buffer.add(view(1) | {"value": Unencodable()})
+            async with asyncio.timeout(20):
+                await buffer.flush()
+            with pytest.raises(ValueError, match="closed"):
+                await buffer.add(view(2))
+        return waiter.result(), buffer.counts
+
+    outcome, counts = in_process(work)
+    assert isinstance(outcome.error, BufferEnded)
+    assert counts == {"failed": 1}
+
+
+def test_a_cancelled_close_lets_the_sender_go_on(in_process):
+    """The event under way keeps its outcome, and closing again waits for it."""
+
+    async def work(client):
+        held = asyncio.Event()
+
+        async def record(_events):
+            await held.wait()
+            return TAKEN
+
+        client.record = record
+        async with client.buffer(BufferOptions(age_s_max=0.0)) as buffer:
+            waiter = await buffer.add(view(0))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await buffer.close()
+            held.set()
+            await buffer.close()
+        return waiter.result().outcome, buffer.counts
+
+    assert in_process(work) == ("recorded", {"recorded": 1})
+
+
+def test_an_oversize_event_fails_alone(in_process):
+    """Of ten, by the limit of a real server; and batches stay below it."""
+
+    async def work(client):
+        large = {"context": {"a": "x" * 300_000}}
+        async with client.buffer(BufferOptions(batch_max=10, age_s_max=NEVER_S)) as buffer:
+            waiters = [await buffer.add(view(number) | (large if number == 3 else {})) for number in range(10)]
+        return [each.result() for each in waiters]
+
+    outcomes = in_process(work)
+    assert [each.outcome for each in outcomes] == ["recorded"] * 3 + ["failed"] + ["recorded"] * 6
+    assert isinstance(outcomes[3].error, RequestTooLarge)
+
+
+def test_a_batch_holds_what_a_request_may(monkeypatch):
+    """Up to the last byte, brackets and commas included."""
+    queue: BatchQueue[None] = BatchQueue(BufferOptions(), lambda: "made")
+    one = len(json.dumps(view(0), separators=(",", ":")))
+    for bound, expected in ((2 * one + 3, [2, 2, 1]), (2 * one + 2, [1, 1, 1, 1, 1])):
+        monkeypatch.setattr(event_batches, "BYTES_MAX", bound)
+        for number in range(5):
+            queue.add(view(number), 0.0, None)
+        sizes = []
+        while queue.flush() > queue.settled:
+            batch = queue.take()
+            sizes.append(len(batch))
+            queue.settle(batch, TAKEN)
+        assert sizes == expected
+
+
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 12))
+def test_a_batch_that_is_too_large_is_halved_in_its_place(taken_max, count, batch_max):
+    """Until the server takes it: every event once, in order, at once, and only a single one may fail."""
+    queue: BatchQueue[None] = BatchQueue(BufferOptions(batch_max=batch_max, age_s_max=NEVER_S), lambda: "made")
+    refusal = RequestTooLarge(Problem("t", "Large", 413, "d"), URL)
+    for number in range(count):
+        queue.add(view(number), 0.0, None)
+    sent = []
+    added = queue.flush()
+    while queue.settled < added:
+        assert queue.due_in_s(0.0) == 0.0
+        batch = queue.take()
+        outcomes = queue.settle(batch, refusal if len(batch) > taken_max else TAKEN)
+        sent += [(each.event_id, each.outcome) for each in outcomes]
+    assert sent == [(f"e{number}", "recorded") for number in range(count)]
+    queue.add(view(0), 0.0, None)
+    assert [each.outcome for each in queue.settle(queue.take(), refusal)] == ["failed"]

@@ -1,11 +1,12 @@
 """Buffer of events with a task of its own that sends them in batches."""
 
 import asyncio
+import sys
 from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from midstream.client.client_errors import BufferFull, ClientError
+from midstream.client.client_errors import BufferEnded, BufferFull, ClientError
 from midstream.client.event_batches import BatchQueue, BufferOptions, EventOutcome
 from midstream.client.requests import Event
 
@@ -48,7 +49,9 @@ class AsyncEventBuffer:
 
         Raises:
             BufferFull: There was no room within ``room_s_max``.
-            ValueError: The buffer is closed, or was not opened.
+            TypeError: A value of the event has no form in JSON; the buffer goes on without it.
+            ValueError: The buffer is closed, has ended by an error, or was not opened; or a text of the event is no
+                Unicode.
         """
         async with self._changed:
             try:
@@ -74,15 +77,30 @@ class AsyncEventBuffer:
             await self._changed.wait_for(lambda: self._queue.settled >= added)
 
     async def close(self) -> None:
-        """Send what waits, and end the task; each batch has the deadline of a call."""
+        """Send what waits, and end the task; each batch has the deadline of a call.
+
+        Where the caller is cancelled, the task goes on; closing again waits for it.
+        """
         async with self._changed:
             self._is_closed = True
             self._queue.flush()
             self._changed.notify_all()
         if self._task is not None:
-            await self._task
+            await asyncio.wait({self._task})
 
     async def _send(self) -> None:
+        try:
+            await self._send_batches()
+        finally:
+            error = BufferEnded(f"The buffer ended: {sys.exception()!r}.")
+            async with self._changed:
+                self._is_closed = True
+                for waiter, outcome in self._queue.fail(error):
+                    if not waiter.done():
+                        waiter.set_result(outcome)
+                self._changed.notify_all()
+
+    async def _send_batches(self) -> None:
         while True:
             async with self._changed:
                 while (due_s := self._queue.due_in_s(self._monotonic())) != 0:
@@ -96,7 +114,7 @@ class AsyncEventBuffer:
                 result = error
             async with self._changed:
                 outcomes = self._queue.settle(batch, result)
-                for each, outcome in zip(batch, outcomes, strict=True):
+                for each, outcome in zip(batch, outcomes, strict=False):
                     if not each.waiter.done():
                         each.waiter.set_result(outcome)
                 self._changed.notify_all()

@@ -1,12 +1,13 @@
 """Buffer of events with a thread of its own that sends them in batches."""
 
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from midstream.client.client_errors import BufferFull, ClientError
+from midstream.client.client_errors import BufferEnded, BufferFull, ClientError
 from midstream.client.event_batches import BatchQueue, BufferOptions, EventOutcome
 from midstream.client.requests import Event
 
@@ -50,7 +51,8 @@ class EventBuffer:
 
         Raises:
             BufferFull: There was no room within ``room_s_max``.
-            ValueError: The buffer is closed.
+            TypeError: A value of the event has no form in JSON; the buffer goes on without it.
+            ValueError: The buffer is closed, or has ended by an error; or a text of the event is no Unicode.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._queue.has_room or self._is_closed, self._options.room_s_max):
@@ -79,6 +81,17 @@ class EventBuffer:
         self._thread.join()
 
     def _send(self) -> None:
+        try:
+            self._send_batches()
+        finally:
+            with self._changed:
+                self._is_closed = True
+                for waiter, outcome in self._queue.fail(BufferEnded(f"The buffer ended: {sys.exception()!r}.")):
+                    if not waiter.done():
+                        waiter.set_result(outcome)
+                self._changed.notify_all()
+
+    def _send_batches(self) -> None:
         while True:
             with self._changed:
                 while (due_s := self._queue.due_in_s(self._monotonic())) != 0:
@@ -92,7 +105,7 @@ class EventBuffer:
                 result = error
             with self._changed:
                 outcomes = self._queue.settle(batch, result)
-                for each, outcome in zip(batch, outcomes, strict=True):
+                for each, outcome in zip(batch, outcomes, strict=False):
                     if each.waiter.set_running_or_notify_cancel():
                         each.waiter.set_result(outcome)
                 self._changed.notify_all()

@@ -35,6 +35,10 @@ class BufferFull(ClientError):
     """The buffer holds its maximum of events, and none left within ``room_s_max``."""
 
 
+class BufferEnded(ClientError):
+    """The buffer ended by an error of the program, such as a client that was closed before it."""
+
+
 class RequestRefused(ClientError):
     """The server refused the request, with a problem document."""
 
