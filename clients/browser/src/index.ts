@@ -1,6 +1,6 @@
 import { makeObserve } from "./observe.js";
 import { makeQueue } from "./queue.js";
-import { drawId, texts } from "./storage.js";
+import { drawId, hash, texts } from "./storage.js";
 import type { Consent, Counts, Fields, Interaction, Options, Question, QuestionError, Slate, User } from "./types.js";
 
 export type * from "./types.js";
@@ -34,6 +34,10 @@ const FLUSH_WAIT_MS = 500;
 const TRACK_WAIT_MS = 200;
 const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 60_000;
+/** Longest wait that a server may ask for. Timers of a browser fire at once beyond 24 days. */
+const RETRY_AFTER_MS_MAX = 3_600_000;
+/** Merges kept at most, of visitors who signed in at this browser one after the other. */
+const MERGES_MAX = 10;
 /** Characters of a body that outlives its page: browsers allow 64 KiB, and a character has up to three bytes. */
 const KEEPALIVE_MAX = 20_000;
 
@@ -43,13 +47,15 @@ export function init(options: Options): Client {
   const session = texts("sessionStorage");
   const rankOf = (consent: Consent | undefined): number => Math.max(0, LEVELS.indexOf(consent ?? "necessary"));
   let rank = rankOf(options.consent);
-  let user: User | undefined = options.user;
+  let user: User | undefined;
   let position: string | undefined;
   let timer: number | undefined;
   let retryMs = 0;
   let retryAt = 0;
   let batchMax = BATCH;
-  let needsToken = false;
+  /** User whose token is over, and one whose merges are not sent again by this page. */
+  let over: User | undefined;
+  let unmerged: User | undefined;
   let refused = 0;
   let flushing = Promise.resolve();
   /** Ids of events, and anonymous ids to be merged, that are on their way. */
@@ -70,6 +76,22 @@ export function init(options: Options): Client {
   const visitor = (): { user_id?: string; session_id?: string } =>
     rank ? { ...(rank > 1 && { user_id: user?.id ?? drawn(local, "user") }), session_id: drawn(session, "session") } : {};
 
+  /** Anonymous ids that are to be merged, each with the user that it is of. */
+  const merges = (): [string, string][] => local.list("merges");
+  /** Let a user sign in, or nobody: what was anonymous is of that user alone, and a session of one user only. */
+  const enter = (next?: User): void => {
+    user = next;
+    if (!rank) return;
+    const owner = session.read("owner");
+    if (owner && owner !== (next && hash(next.id))) session.remove("session");
+    if (next) session.write("owner", hash(next.id));
+    else session.remove("owner");
+    const anonymous = rank > 1 && next && local.read("user");
+    if (!anonymous) return;
+    local.remove("user");
+    local.save("merges", [...merges(), [anonymous, next.id]].slice(-MERGES_MAX));
+  };
+
   const post = (path: string, content: unknown): Promise<Response> => {
     const body = JSON.stringify(content);
     const headers: Record<string, string> = { "content-type": "application/json" };
@@ -86,7 +108,8 @@ export function init(options: Options): Client {
 
   const retry = (response?: Response): void => {
     retryMs = Math.min(RETRY_MS_MAX, retryMs * 2 || RETRY_MS_MIN);
-    const wait = Math.max(retryMs, 1_000 * Number(response?.headers.get("retry-after") ?? 0) || 0);
+    const asked = 1_000 * Number(response?.headers.get("retry-after") ?? 0) || 0;
+    const wait = Math.min(RETRY_AFTER_MS_MAX, Math.max(retryMs, asked));
     const jittered = wait * (1 + Math.random() / 2);
     retryAt = Date.now() + jittered;
     schedule(jittered);
@@ -99,8 +122,11 @@ export function init(options: Options): Client {
     }, wait);
   };
 
-  /** Judge the answer to events; return whether the next ones may be sent. */
-  const settle = async (events: Interaction[], response: Response): Promise<boolean> => {
+  const problemOf = (response: Response): Promise<{ pointer?: string; detail?: string }> =>
+    response.json().catch(() => ({}));
+
+  /** Judge the answer to events that `asker` sent; return whether the next ones may be sent. */
+  const settle = async (events: Interaction[], response: Response, asker?: User): Promise<boolean> => {
     const { status } = response;
     const done = (): void => queue.keep((event) => !events.some((each) => each.event_id === event.event_id));
     if (status === 200 || status === 422) {
@@ -111,8 +137,8 @@ export function init(options: Options): Client {
       done();
       return true;
     }
-    if (status === 403 && (await response.json().catch(() => ({}))).pointer === TOKEN_HEADER) {
-      needsToken = true; // it is over: what waits goes with the next one
+    if (status === 403 && (await problemOf(response)).pointer === TOKEN_HEADER) {
+      over = asker; // what waits goes with the next token
       return false;
     }
     if (status !== 400 && status !== 403 && status !== 413) {
@@ -131,31 +157,45 @@ export function init(options: Options): Client {
 
   /** Send batches until none is left that is not on its way, then merge what is anonymous. */
   const deliver = async (): Promise<void> => {
-    while (rank && !needsToken) {
+    while (rank && !(user && user === over)) {
       const events = queue.all().filter((event) => !sent.has(event.event_id)).slice(0, batchMax);
       if (!events.length) break;
       events.forEach((event) => sent.add(event.event_id));
       try {
-        if (!(await settle(events, await post("/v1/events", { events })))) return;
+        const asker = user;
+        if (!(await settle(events, await post("/v1/events", { events }), asker))) return;
       } catch {
         return retry();
       } finally {
         events.forEach((event) => sent.delete(event.event_id));
       }
     }
-    const anonymous = rank > 1 && user && !needsToken && local.read("user");
-    if (!anonymous || sent.has(anonymous) || queue.all().some((event) => event.user_id === anonymous)) return;
-    sent.add(anonymous);
-    try {
-      const response = await post(`/v1/users/${encodeURIComponent(user!.id)}/merge`, { user_id: anonymous });
-      if (response.status === 401 || response.status === 408 || response.status === 429 || response.status > 499) {
-        return retry(response);
+    const asker = user;
+    if (rank < 2 || !asker || asker === over || asker === unmerged) return;
+    for (const [anonymous, into] of merges()) {
+      const isWaiting = sent.has(anonymous) || queue.all().some((event) => event.user_id === anonymous);
+      if (into !== asker.id || user !== asker || isWaiting) continue;
+      sent.add(anonymous);
+      try {
+        const response = await post(`/v1/users/${encodeURIComponent(into)}/merge`, { user_id: anonymous });
+        const { status } = response;
+        if (status === 401 || status === 408 || status === 429 || status > 499) return retry(response);
+        const pointer = status === 403 && (await problemOf(response)).pointer;
+        if (pointer === TOKEN_HEADER) {
+          over = asker;
+          return;
+        }
+        // A merge that is refused is kept for a later page, but one of an id that was merged before.
+        if (status === 200 || pointer === "/user_id") {
+          local.save("merges", merges().filter(([each]) => each !== anonymous));
+        } else {
+          unmerged = asker;
+        }
+      } catch {
+        return retry();
+      } finally {
+        sent.delete(anonymous);
       }
-      if (local.read("user") === anonymous) local.remove("user");
-    } catch {
-      retry();
-    } finally {
-      sent.delete(anonymous);
     }
   };
   const flush = (): Promise<void> => {
@@ -163,7 +203,8 @@ export function init(options: Options): Client {
     return (flushing = Promise.all([flushing, deliver()]).then(() => undefined));
   };
   const leave = (event: Event): void => {
-    if (event.type === "pagehide" || document.visibilityState === "hidden") void deliver();
+    if (event.type === "pagehide") void deliver();
+    else if (document.visibilityState === "hidden") void flush();
   };
   const track = (type: string, fields?: Fields): void => {
     if (!rank) return;
@@ -178,6 +219,7 @@ export function init(options: Options): Client {
   addEventListener("pagehide", leave);
   document.addEventListener("visibilitychange", leave);
   forget();
+  enter(options.user);
   void flush();
 
   return {
@@ -186,19 +228,23 @@ export function init(options: Options): Client {
     flush,
     async recommend(placement, question) {
       await Promise.race([flush(), new Promise((resolve) => setTimeout(resolve, FLUSH_WAIT_MS))]);
-      const seen = rank && position ? { min_log_position: position } : {};
-      const response = await post("/v1/recommendations", { ...question, placement, ...visitor(), ...seen });
-      const answer = await response.json().catch(() => ({}));
-      if (response.ok) return answer as Slate;
-      const error = new Error(`midstream answered ${response.status}. ${answer.detail ?? ""}`) as QuestionError;
-      throw Object.assign(error, { status: response.status, problem: answer });
+      const ask = async (seen?: string): Promise<Slate> => {
+        const known = seen && { min_log_position: seen };
+        const response = await post("/v1/recommendations", { ...question, placement, ...visitor(), ...known });
+        if (response.ok) return response.json();
+        const answer = await problemOf(response);
+        if (seen && response.status === 400 && answer.pointer === "/min_log_position") {
+          position = undefined; // the server was restored, and its log is another one
+          return ask();
+        }
+        const error = new Error(`midstream answered ${response.status}. ${answer.detail ?? ""}`) as QuestionError;
+        throw Object.assign(error, { status: response.status, problem: answer });
+      };
+      return ask(rank ? position : undefined);
     },
     identify(id, token) {
-      const before = user?.id;
       const sending = flush(); // with the token that proves what waits
-      user = id ? { id, ...(token && { token }) } : undefined;
-      needsToken = false;
-      if (before && before !== id) session.remove("session");
+      enter(id ? { id, ...(token && { token }) } : undefined);
       return sending.then(flush);
     },
     consent(level) {
@@ -212,6 +258,7 @@ export function init(options: Options): Client {
       }
       session.remove("queue");
       rank = next;
+      enter(user);
       queue.add(...waiting);
       void flush();
     },

@@ -16,15 +16,8 @@ export interface Queue {
 
 /** Make a queue; `storage` returns where it lives at this level of consent. */
 export function makeQueue(storage: () => Texts): Queue {
-  const all = (): Interaction[] => {
-    try {
-      const found: unknown = JSON.parse(storage().read("queue") ?? "[]");
-      return Array.isArray(found) ? found : [];
-    } catch {
-      return [];
-    }
-  };
-  const write = (events: Interaction[]): void => storage().write("queue", JSON.stringify(events));
+  const all = (): Interaction[] => storage().list("queue");
+  const write = (events: Interaction[]): void => storage().save("queue", events);
   const queue: Queue = {
     dropped: 0,
     all,

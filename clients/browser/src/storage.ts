@@ -4,9 +4,13 @@ export interface Texts {
   write(name: string, text: string): void;
   remove(name: string): void;
   clear(): void;
+  /** Read a list; what is damaged is an empty one. */
+  list<Element>(name: string): Element[];
+  /** Write a list; nothing is kept of an empty one. */
+  save(name: string, elements: unknown[]): void;
 }
 
-const NAMES = ["user", "session", "queue"];
+const NAMES = ["user", "session", "queue", "merges", "owner"];
 
 /** Open a storage. The browser may throw at each access, even at the property itself. */
 export function texts(kind: "localStorage" | "sessionStorage"): Texts {
@@ -19,25 +23,39 @@ export function texts(kind: "localStorage" | "sessionStorage"): Texts {
       // There is no storage, so nothing is left in it.
     }
   };
+  const read = (name: string): string | null => {
+    const text = memory.get(name);
+    if (text !== undefined) return text;
+    try {
+      return window[kind].getItem("midstream." + name);
+    } catch {
+      return null;
+    }
+  };
+  const write = (name: string, text: string): void => {
+    remove(name);
+    try {
+      window[kind].setItem("midstream." + name, text);
+    } catch {
+      memory.set(name, text);
+    }
+  };
   return {
-    read(name) {
-      const text = memory.get(name);
-      if (text !== undefined) return text;
-      try {
-        return window[kind].getItem("midstream." + name);
-      } catch {
-        return null;
-      }
-    },
-    write(name, text) {
-      remove(name);
-      try {
-        window[kind].setItem("midstream." + name, text);
-      } catch {
-        memory.set(name, text);
-      }
-    },
+    read,
+    write,
     remove,
+    list(name) {
+      try {
+        const found: unknown = JSON.parse(read(name) ?? "[]");
+        return Array.isArray(found) ? found : [];
+      } catch {
+        return [];
+      }
+    },
+    save(name, elements) {
+      if (elements.length) write(name, JSON.stringify(elements));
+      else remove(name);
+    },
     clear() {
       NAMES.forEach(remove);
     },
@@ -47,4 +65,11 @@ export function texts(kind: "localStorage" | "sessionStorage"): Texts {
 /** Draw an id of 128 random bits. `crypto.randomUUID` is missing on pages without TLS, `getRandomValues` is not. */
 export function drawId(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => (byte + 256).toString(16).slice(1)).join("");
+}
+
+/** Hash a text to 32 bits: whether two are the same, without keeping them. */
+export function hash(text: string): string {
+  let sum = 5381;
+  for (const character of text) sum = (Math.imul(sum, 33) ^ character.codePointAt(0)!) >>> 0;
+  return String(sum);
 }

@@ -9,6 +9,8 @@ const ANONYMOUS = /^anon-[0-9a-f]{32}$/;
 
 beforeEach(() => clock.reset());
 
+const merges = () => JSON.parse(localStorage.getItem("midstream.merges") ?? "[]");
+const textsOf = (page) => [...page.local.texts.values(), ...page.session.texts.values()].join(" ");
 const personal = (options) => init({ url: "https://m", consent: "personalised", ...options });
 
 test("without consent nothing is sent, kept or asked under an id", async () => {
@@ -203,11 +205,164 @@ test("a merge that is not answered is sent again", async () => {
   const client = personal();
   await client.recommend("home");
   await client.identify("ann");
-  assert.match(localStorage.getItem("midstream.user"), ANONYMOUS);
+  assert.equal(merges().length, 1);
+  assert.equal(localStorage.getItem("midstream.user"), null);
   page.answer = TAKEN;
   await pass(3_000);
   assert.equal(page.sentTo("/merge").length, 2);
-  assert.equal(localStorage.getItem("midstream.user"), null);
+  assert.deepEqual(merges(), []);
+});
+
+test("a merge that waits is of the user who signed in, and of nobody after", async () => {
+  let isDown = true;
+  const page = openPage(async ({ url }) => (url.endsWith("merge") && isDown ? [503] : TAKEN()));
+  const client = personal();
+  client.track("view", { item_id: "a" });
+  await pass(500);
+  const [{ user_id: anns }] = page.events();
+  await client.identify("ann", "A");
+  await client.identify();
+  client.track("view", { item_id: "b" });
+  await pass(20_000);
+  const bobs = page.events()[1].user_id;
+  assert.match(bobs, ANONYMOUS);
+  assert.notEqual(bobs, anns);
+  isDown = false;
+  page.requests.length = 0;
+  await client.identify("bob", "B");
+  await pass(70_000);
+  const sent = () => page.requests.map((each) => [each.url, each.headers["midstream-user-token"], each.content.user_id]);
+  assert.deepEqual(sent(), [["https://m/v1/users/bob/merge", "B", bobs]]);
+  assert.deepEqual(merges(), [[anns, "ann"]]);
+  const later = openPage(TAKEN, { kept: page });
+  await personal({ user: { id: "ann", token: "A2" } }).flush();
+  assert.deepEqual(later.requests.map((each) => [each.url, each.headers["midstream-user-token"]]), [["https://m/v1/users/ann/merge", "A2"]]);
+  assert.deepEqual(merges(), []);
+});
+
+test("merges that wait are bounded, and go with consent", async () => {
+  openPage(async ({ url }) => (url.endsWith("merge") ? [503] : TAKEN()));
+  const client = personal();
+  for (let number = 0; number < 15; number++) {
+    client.track("view", { item_id: "a" });
+    await client.identify(`u${number}`);
+    await client.identify();
+    await pass(100_000);
+  }
+  assert.deepEqual(merges().map(([, into]) => into), Array.from({ length: 10 }, (_, place) => `u${place + 5}`));
+  client.consent("statistics");
+  assert.deepEqual(merges(), []);
+});
+
+test("a merge with a token that is over waits for the next token", async () => {
+  const first = openPage(TAKEN);
+  personal().track("view", { item_id: "a" });
+  await pass(500);
+  const page = openPage(async ({ headers }) =>
+    headers["midstream-user-token"] === "old" ? [403, { pointer: "midstream-user-token" }] : TAKEN(),
+  { kept: first });
+  const client = personal({ user: { id: "ann", token: "old" } });
+  await pass(100_000);
+  assert.equal(page.sentTo("/merge").length, 1);
+  assert.equal(merges().length, 1);
+  await client.identify("ann", "new");
+  assert.equal(page.sentTo("/merge").length, 2);
+  assert.deepEqual(merges(), []);
+});
+
+test("the answer to a token that is over does not stop the next token", async () => {
+  let answerOld;
+  const page = openPage(({ headers }) =>
+    headers["midstream-user-token"] === "old" ? new Promise((resolve) => (answerOld = resolve)) : TAKEN(),
+  );
+  const client = personal({ user: { id: "ann", token: "old" } });
+  client.track("view", { item_id: "a" });
+  await pass(300);
+  const signedIn = client.identify("ann", "new");
+  answerOld([403, { pointer: "midstream-user-token" }]);
+  await signedIn;
+  assert.equal(client.counts().queued, 0);
+  assert.equal(page.requests.at(-1).headers["midstream-user-token"], "new");
+});
+
+test("a merge that is refused is kept for a later page, but one that was done before", async () => {
+  for (const [status, pointer] of [[404], [403, "user_id"], [409, "/user_id"], [403, "/user_id"]]) {
+    const page = openPage(async ({ url }) => (url.endsWith("merge") ? [status, { pointer }] : TAKEN()));
+    const client = personal();
+    client.track("view", { item_id: "a" });
+    await client.identify("ann");
+    client.track("view", { item_id: "b" });
+    await pass(100_000);
+    assert.equal(page.sentTo("/merge").length, 1);
+    const isDone = status === 403 && pointer === "/user_id";
+    assert.equal(merges().length, isDone ? 0 : 1, `${status} ${pointer}`);
+    const later = openPage(TAKEN, { kept: page });
+    await personal({ user: { id: "ann" } }).flush();
+    assert.equal(later.sentTo("/merge").length, isDone ? 0 : 1);
+  }
+});
+
+test("a page that begins with another user has another session", async () => {
+  const sessionOf = async (kept, user, level = "personalised") => {
+    const page = openPage(TAKEN, { kept });
+    init({ url: "https://m", consent: level, ...(user && { user: { id: user } }) }).track("view", { item_id: "a" });
+    await pass(500);
+    return [page, page.events()[0].session_id];
+  };
+  for (const level of ["statistics", "personalised"]) {
+    const [first, nobodys] = await sessionOf(undefined, undefined, level);
+    const [second, anns] = await sessionOf(first, "ann", level);
+    assert.equal(anns, nobodys);
+    const [third, again] = await sessionOf(second, "ann", level);
+    assert.equal(again, anns);
+    const [fourth, bobs] = await sessionOf(third, "bob", level);
+    assert.notEqual(bobs, anns);
+    const [, left] = await sessionOf(fourth, undefined, level);
+    assert.notEqual(left, bobs);
+    assert.ok(!textsOf(fourth).includes("bob"));
+  }
+});
+
+test("a wait that a server asks for is an hour at most", async () => {
+  const page = openPage(async () => [503, {}, { "retry-after": "3000000" }]);
+  const waits = [];
+  const set = globalThis.setTimeout;
+  globalThis.setTimeout = (call, wait) => {
+    waits.push(wait);
+    return set(call, wait);
+  };
+  personal().track("view", { item_id: "a" });
+  await pass(1_000);
+  assert.equal(page.requests.length, 1);
+  assert.ok(waits.at(-1) >= 3_600_000 && waits.at(-1) <= 5_400_000, `${waits}`);
+});
+
+test("a tab that is hidden keeps to the wait, and one that is left does not", async () => {
+  const page = openPage(async () => [429, {}, { "retry-after": "60" }]);
+  personal().track("view", { item_id: "a" });
+  await pass(300);
+  for (const state of ["hidden", "visible", "hidden"]) {
+    page.document.visibilityState = state;
+    page.document.dispatchEvent(new Event("visibilitychange"));
+    await pass(100);
+  }
+  assert.equal(page.requests.length, 1);
+  page.window.dispatchEvent(new Event("pagehide"));
+  await pass(100);
+  assert.equal(page.requests.length, 2);
+});
+
+test("a position of another log is dropped, and the question asked once more", async () => {
+  const page = openPage(TAKEN);
+  const client = personal();
+  client.track("view", { item_id: "a" });
+  await client.flush();
+  page.answer = async ({ content }) => (content.min_log_position ? [400, { pointer: "/min_log_position" }] : [200, slate("a")]);
+  assert.equal((await client.recommend("home")).items[0].id, "a");
+  assert.equal((await client.recommend("home")).items[0].id, "a");
+  assert.deepEqual(page.sentTo("/v1/recommendations").map((each) => each.min_log_position), ["P1", undefined, undefined]);
+  page.answer = async () => [400, { pointer: "/min_log_position" }];
+  await assert.rejects(client.recommend("home"), { status: 400 });
 });
 
 test("after signing out the ids are others", async () => {
@@ -236,6 +391,18 @@ test("consent that is withdrawn removes everything, and what waits is not sent",
   await client.recommend("home");
   await pass(120_000);
   assert.deepEqual(page.requests.map((each) => each.content), [{ placement: "home" }]);
+});
+
+test("consent that is withdrawn while a batch is on its way leaves nothing behind", async () => {
+  let answerEvents;
+  const page = openPage(() => new Promise((resolve) => (answerEvents = resolve)));
+  const client = personal();
+  client.track("view", { item_id: "a" });
+  await pass(300);
+  client.consent("necessary");
+  answerEvents(await TAKEN());
+  await pass(500);
+  assert.deepEqual(page.kept(), { local: [], session: [] });
 });
 
 test("a page that states less than an earlier one removes what that one kept", async () => {
