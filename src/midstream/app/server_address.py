@@ -5,7 +5,6 @@ the holder of the folder's lock writes or removes it. A killed server leaves it 
 another server's. So the name of the log and the process are compared with those at the address before anything is sent.
 """
 
-import getpass
 import os
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from midstream.app.machine_user import machine_user
 from midstream.core.errors import Fault, LogDamaged, ServerMismatch
 from midstream.engine.folder import DataFolder
 from midstream.engine.types import Liveness
@@ -77,7 +77,7 @@ class FolderServerUrl(str):
     def __new__(cls, url: str, key: str) -> Self:
         """Return the URL of a server that asks for ``key``; empty = it asks for none."""
         made = super().__new__(cls, url)
-        made.headers = {"midstream-user": getpass.getuser(), **({"authorization": f"Bearer {key}"} if key else {})}
+        made.headers = {"midstream-user": machine_user(), **({"authorization": f"Bearer {key}"} if key else {})}
         return made
 
 

@@ -1,9 +1,9 @@
 """API keys of a folder: made, listed, revoked, also while a server has the folder open, which sees it in a second."""
 
-import getpass
 import time
 from pathlib import Path
 
+from midstream.app.machine_user import machine_user
 from midstream.app.opening import DATA_NAME
 from midstream.serving.access.api_keys import KeyWish, MadeKey
 from midstream.serving.access.key_file import KeyFile
@@ -55,7 +55,7 @@ def _file(folder: Path) -> KeyFile:
 
 
 def _who() -> str:
-    return f"cli:{getpass.getuser()}"
+    return f"cli:{machine_user()}"
 
 
 def _now_ms() -> int:

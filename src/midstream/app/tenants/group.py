@@ -148,8 +148,8 @@ class TenantGroup:
 
     # Changes
 
-    async def create(self, wish: TenantWish) -> CreatedTenant:
-        """Make a tenant with a key of its own and open it.
+    async def create(self, wish: TenantWish, who: str) -> CreatedTenant:
+        """Make a tenant with a key of its own, which ``who`` made, and open it.
 
         Raises:
             TenantConflict: The name is taken.
@@ -167,7 +167,7 @@ class TenantGroup:
         async with tenant.changing:
             is_made = False
             try:
-                key = await asyncio.to_thread(make_tenant, self.folders, wish)
+                key = await asyncio.to_thread(make_tenant, self.folders, wish, who, is_sent=True)
                 is_made = True
             finally:
                 if not is_made:

@@ -1,6 +1,5 @@
 """Orders to a folder of tenants: through the server that has it open, else on its files under its lock."""
 
-import getpass
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from midstream.app.machine_user import machine_user
 from midstream.app.opening import DATA_NAME
 from midstream.app.operate.backup import back_up
 from midstream.app.server_address import server_of
@@ -81,7 +81,7 @@ class TenantOrders:
             if wish.name in self._folders.names():
                 came = f'"{wish.name}" is the name of a tenant.'
                 raise TenantConflict((Fault("NAME", came, "Another name.", PAGE),))
-            key = make_tenant(self._folders, wish)
+            key = make_tenant(self._folders, wish, _who(), is_sent=False)
         return CreatedTenant(self._closed(wish.name), key)
 
     def suspend(self, name: str, reason: str) -> TenantView:
@@ -149,8 +149,7 @@ class TenantOrders:
         """Hold the lock of the folder in the block, and record the change behind it."""
         with locked(DataFolder(self._folders.data), RealDisk()):
             yield
-            who = f"cli:{getpass.getuser()}"
-            append_change(self._folders.audit, TenantChange(_now_ms(), who, "", method, route, name, HTTPStatus.OK))
+            append_change(self._folders.audit, TenantChange(_now_ms(), _who(), "", method, route, name, HTTPStatus.OK))
 
     def _asked(self, method: str, path: str, body: object = None) -> bytes | None:
         """Return the answer of the server, None = there is none."""
@@ -183,6 +182,10 @@ def _refusal(answer: "httpx.Response", url: str) -> MidstreamError:
     if problem is not None and answer.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(problem.detail)
     return refusal_of(answer, url)
+
+
+def _who() -> str:
+    return f"cli:{machine_user()}"
 
 
 def _now_ms() -> int:

@@ -114,7 +114,7 @@ class RootApp:
     async def _create(self, _name: str, scope: Scope, receive: Receive) -> Reply:
         wish = decode_json(_wish, await read_body(scope, receive, self._limits))
         require_name(wish.name, "/name")
-        return _json(await self._tenants.create(wish), HTTPStatus.CREATED)
+        return _json(await self._tenants.create(wish, _who(scope)), HTTPStatus.CREATED)
 
     async def _set_quota(self, name: str, scope: Scope, receive: Receive) -> Reply:
         quota = decode_json(_quota, await read_body(scope, receive, self._limits))

@@ -111,8 +111,8 @@ class Tenants(Protocol):
         """Return the metrics of the tenants that serve."""
         ...
 
-    async def create(self, wish: TenantWish) -> CreatedTenant:
-        """Make and open one."""
+    async def create(self, wish: TenantWish, who: str) -> CreatedTenant:
+        """Make and open one; ``who`` made its key."""
         ...
 
     async def suspend(self, name: str, reason: str) -> TenantView:
