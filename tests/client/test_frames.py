@@ -2,12 +2,15 @@
 
 import io
 
+import httpx
+import msgspec
 import pyarrow as pa
 import pytest
 
-from midstream.client import frames
+from midstream.client import Client, ClientOptions, EventsRejected, ServerBusy, frames
 from midstream.client.frames import FrameParts, arrow_table, list_table, slate_table, sum_of
 from midstream.core.answers.events import BulkAnswer, Rejection
+from tests.client.conftest import URL
 
 
 class OldFrame:
@@ -35,19 +38,18 @@ def read(stream):
 def test_parts_are_complete_streams_of_distinct_ids(monkeypatch):
     """Every row once, in order, each part after the rows before it."""
     monkeypatch.setattr(frames, "ROWS_MAX", 3)
-    prefixes = iter("abc")
-    parts = list(FrameParts(events(7), lambda: next(prefixes)))
+    parts = list(FrameParts(events(7), "a"))
     assert [first for first, _ in parts] == [0, 3, 6]
     whole = pa.concat_tables([read(stream) for _, stream in parts])
     assert whole.column("item_id").to_pylist() == [f"i{n}" for n in range(7)]
-    assert whole.column("event_id").to_pylist() == ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2", "c-0"]
+    assert whole.column("event_id").to_pylist() == [f"a-{n}" for n in range(7)]
 
 
 def test_ids_of_the_table_stay():
-    """Only rows without one get one."""
-    table = events(2).append_column("event_id", pa.array(["own", None], pa.large_string()))
-    ((_, stream),) = FrameParts(table, lambda: "a")
-    assert read(stream).column("event_id").to_pylist() == ["own", "a-1"]
+    """Only rows without one, or with an empty one, get one."""
+    table = events(3).append_column("event_id", pa.array(["own", None, ""], pa.large_string()))
+    ((_, stream),) = FrameParts(table, "a")
+    assert read(stream).column("event_id").to_pylist() == ["own", "a-1", "a-2"]
 
 
 def test_frames_of_other_libraries():
@@ -78,6 +80,63 @@ def test_a_frame_is_recorded_once(in_process, monkeypatch):
     assert slate.read_your_writes is True
     assert dry.dry_run
     assert list_table(items).column_names[:2] == ["item_id", "available"]
+
+
+def test_a_frame_of_which_nothing_was_taken(in_process, monkeypatch):
+    """Says so with the counts of all its parts."""
+    monkeypatch.setattr(frames, "ROWS_MAX", 2)
+    wrong = events(3).set_column(0, "type", pa.array(["vieew"] * 3))
+
+    async def work(client):
+        with pytest.raises(EventsRejected) as caught:
+            await client.record_frame(wrong)
+        return caught.value
+
+    error = in_process(work)
+    assert isinstance(error.answer, BulkAnswer)
+    assert (error.status, error.answer.recorded, error.answer.rejected) == (422, 0, 3)
+    assert [fault.where for fault in error.faults] == ["row 1: /type", "row 2: /type", "row 3: /type"]
+
+
+def test_a_part_of_which_nothing_was_taken_is_counted(in_process, monkeypatch):
+    """And the parts after it are sent."""
+    monkeypatch.setattr(frames, "ROWS_MAX", 2)
+    table = events(6).set_column(0, "type", pa.array(["view", "view", "vieew", "vieew", "view", "view"]))
+    answer = in_process(lambda client: client.record_frame(table))
+    assert (answer.recorded, answer.rejected) == (4, 2)
+    assert [each.pointer for each in answer.rejections] == ["row 3: /type", "row 4: /type"]
+
+
+def test_the_same_prefix_counts_once(in_process, monkeypatch):
+    """However the parts are cut; a random prefix counts again."""
+
+    async def work(client):
+        first = await client.record_frame(events(5), event_id_prefix="day-1")
+        monkeypatch.setattr(frames, "ROWS_MAX", 2)
+        again = await client.record_frame(events(5), event_id_prefix="day-1")
+        other = await client.record_frame(events(5))
+        return [(each.recorded, each.duplicates) for each in (first, again, other)]
+
+    assert in_process(work) == [(5, 0), (0, 5), (5, 0)]
+
+
+@pytest.mark.parametrize("broken", [0, 7])
+def test_a_frame_that_breaks_off_says_what_was_recorded(monkeypatch, broken):
+    """Of the parts before, and of the stream that broke where its answer has counts."""
+    monkeypatch.setattr(frames, "ROWS_MAX", 2)
+    counts = {"recorded": broken, "duplicates": 0, "rejected": 0, "rejections": [], "log_position": "P2"}
+    problem = {"type": "t", "title": "Busy", "status": 503, "detail": "d"} | (counts if broken else {})
+    taken = BulkAnswer(2, 0, 0, (), log_position="P1")
+    answers = [httpx.Response(200, content=msgspec.json.encode(taken)), httpx.Response(503, json=problem)]
+    options = ClientOptions(attempts_max=1)
+    with (
+        Client(URL, options=options, transport=httpx.MockTransport(lambda _request: answers.pop(0))) as client,
+        pytest.raises(ServerBusy) as caught,
+    ):
+        client.record_frame(events(6))
+    assert caught.value.partial is not None
+    assert caught.value.partial.recorded == 2 + broken
+    assert client.position == ("P2" if broken else "P1")
 
 
 def test_slates_become_a_table(in_process):

@@ -5,18 +5,22 @@ came, or none that a server of midstream gives.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 
 import msgspec
 
-from midstream.core.answers.events import EventsAnswer, Rejection
+from midstream.core.answers.events import BulkAnswer, EventsAnswer, Rejection
 from midstream.core.answers.problems import Problem
 from midstream.core.errors import Fault, MidstreamError
 
 
 class ClientError(MidstreamError):
     """A call did not succeed."""
+
+    partial: BulkAnswer | None = None
+    """Of a table whose recording broke off: counts of what the server said of it before; None of any other call."""
 
 
 class ServerUnreachable(ClientError):
@@ -120,9 +124,9 @@ class ServerBusy(RequestRefused):
 class EventsRejected(RequestRefused):
     """Events came and none of them was taken (422)."""
 
-    def __init__(self, problem: Problem, server: str, answer: EventsAnswer) -> None:
-        """Keep the outcome of each event."""
-        super().__init__(problem, server, answer.rejected)
+    def __init__(self, problem: Problem, server: str, answer: EventsAnswer | BulkAnswer) -> None:
+        """Keep the outcome of each event, or the counts of a table."""
+        super().__init__(problem, server, answer.rejections if isinstance(answer, BulkAnswer) else answer.rejected)
         self.answer = answer
 
 
@@ -138,18 +142,23 @@ _BY_STATUS: dict[int, type[RequestRefused]] = {
 _BODY_SHOWN = 200
 
 
-def refusal_of(status: int, body: bytes, server: str) -> ClientError:
-    """Return the exception of an answer that is no success."""
+def refusal_of(
+    status: int, body: bytes, server: str, counts: type[EventsAnswer | BulkAnswer] = EventsAnswer
+) -> ClientError:
+    """Return the exception of an answer that is no success; ``counts`` are those of the route where it took nothing."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
         if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-            return EventsRejected(problem, server, msgspec.json.decode(body, type=EventsAnswer))
+            return EventsRejected(problem, server, msgspec.json.decode(body, type=counts))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         shown = body[:_BODY_SHOWN].decode(errors="replace")
         return AnswerUnreadable(f"{server} answered {status} without a problem document: {shown!r}.")
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _BY_STATUS.get(status, ServerBusy)(problem, server)
-    return _BY_STATUS.get(status, InvalidRequest)(problem, server)
+    other = ServerBusy if status >= HTTPStatus.INTERNAL_SERVER_ERROR else InvalidRequest
+    refusal = _BY_STATUS.get(status, other)(problem, server)
+    if counts is BulkAnswer:
+        with suppress(msgspec.MsgspecError):
+            refusal.partial = msgspec.json.decode(body, type=BulkAnswer)
+    return refusal
 
 
 def _address(server: str, page: str) -> str:

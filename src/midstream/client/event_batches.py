@@ -156,7 +156,7 @@ class BatchQueue(Generic[W]):
 
 def outcomes_of(event_ids: Sequence[str], result: EventsAnswer | ClientError) -> list[EventOutcome]:
     """Return the outcomes of a batch: an answer names every event that was not recorded."""
-    if isinstance(result, EventsRejected):
+    if isinstance(result, EventsRejected) and isinstance(result.answer, EventsAnswer):
         result = result.answer
     if isinstance(result, ClientError):
         return [EventOutcome(each, FAILED, error=result) for each in event_ids]

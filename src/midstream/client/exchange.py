@@ -20,6 +20,7 @@ import msgspec
 
 from midstream.client.client_errors import AnswerUnreadable, ServerUnreachable, refusal_of
 from midstream.client.positions import Positions
+from midstream.core.answers.events import BulkAnswer, EventsAnswer
 
 T = TypeVar("T")
 JSON = "application/json"
@@ -188,7 +189,8 @@ def decoded(session: ClientSession, reply: HttpReply, kind: type[T]) -> T:
         AnswerUnreadable: The answer is no document of this kind.
     """
     if not HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
-        raise refusal_of(reply.status, reply.body, session.url)
+        counts = BulkAnswer if kind is BulkAnswer else EventsAnswer
+        raise refusal_of(reply.status, reply.body, session.url, counts)
     try:
         return msgspec.json.decode(reply.body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

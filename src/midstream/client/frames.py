@@ -1,6 +1,6 @@
 """Tables of events as Arrow streams, and slates as tables."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,27 +25,29 @@ class FrameParts:
 
     content_type = "application/vnd.apache.arrow.stream"
 
-    def __init__(self, frame: object, new_id: Callable[[], str]) -> None:
-        """Keep what is to be sent."""
+    def __init__(self, frame: object, prefix: str) -> None:
+        """Keep what is to be sent; ids that are made begin with ``prefix``."""
         self._frame = frame
-        self._new_id = new_id
+        self._prefix = prefix
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         """Yield the parts in the order of the rows."""
         table = arrow_table(self._frame)
         for first in range(0, max(table.num_rows, 1), ROWS_MAX):
-            yield first, _stream_of(self._with_ids(table.slice(first, ROWS_MAX)))
+            yield first, _stream_of(self._with_ids(table.slice(first, ROWS_MAX), first))
 
-    def _with_ids(self, part: "pa.Table") -> "pa.Table":
-        """Return a part with ids in the rows that have none: one random id, and the row behind it."""
+    def _with_ids(self, part: "pa.Table", first: int) -> "pa.Table":
+        """Return a part with ids in the rows that have none: the prefix, and the row of the whole table behind it."""
         arrow: Any = import_module("pyarrow")
-        prefix = self._new_id()
-        made: Any = arrow.array([f"{prefix}-{row}" for row in range(part.num_rows)], arrow.string())
+        compute: Any = import_module("pyarrow.compute")
+        rows = range(first, first + part.num_rows)
+        made: Any = arrow.array([f"{self._prefix}-{row}" for row in rows], arrow.string())
         if "event_id" not in part.column_names:
             return part.append_column("event_id", made)
         place = part.column_names.index("event_id")
         own: Any = part.column(place).cast(arrow.string())
-        return part.set_column(place, "event_id", import_module("pyarrow.compute").coalesce(own, made))
+        named = compute.if_else(compute.equal(own, ""), arrow.scalar(None, arrow.string()), own)
+        return part.set_column(place, "event_id", compute.coalesce(named, made))
 
 
 def arrow_table(frame: object) -> "pa.Table":

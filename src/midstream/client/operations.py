@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, Unpack
 import msgspec
 
 from midstream.client.bound_operations import Page, listing, operation
-from midstream.client.client_errors import AnswerPending
+from midstream.client.client_errors import AnswerPending, ClientError, EventsRejected
 from midstream.client.exchange import ClientSession, Exchange, HttpRequest, answer_to, decoded, reply_to
 from midstream.client.fields import (
     ChangeFields,
@@ -84,25 +84,32 @@ class Operations:
         return recorded(self.session, events, sent({"results": "all" if results else None, "dry_run": dry_run or None}))
 
     @operation
-    def record_frame(self, frame: object, *, dry_run: bool = False) -> Exchange[BulkAnswer]:
+    def record_frame(
+        self, frame: object, *, dry_run: bool = False, event_id_prefix: str | None = None
+    ) -> Exchange[BulkAnswer]:
         """Record a table of events of any length as Arrow streams, in their order.
 
-        Rows without an ``event_id`` get one, so a repeated attempt counts once.
+        Rows without an ``event_id`` get one, so a repeated attempt counts once. A second call counts them again, unless
+        both have the same prefix.
 
         Args:
             frame: A frame of pandas or Polars, a table or reader of pyarrow, or another object with
                 ``__arrow_c_stream__`` or ``to_arrow``. Columns are those of docs/events.md.
             dry_run: Judge the events and record nothing.
+            event_id_prefix: Of the ids that are made, ``PREFIX-ROW`` with rows from 0; a random one when None. The same
+                table sent again with the same prefix counts once; give each table another one.
 
         Returns:
             Counts over the whole table; places of rejections are those of its rows.
 
         Raises:
             EventsRejected: None of the events was taken.
+            ClientError: A stream failed; ``partial`` has the counts up to there.
 
         Cost: a copy of 50,000 rows at a time.
         """
-        return _recorded_frame(self.session, FrameParts(frame, self.session.edge.new_id), dry_run=dry_run)
+        parts = FrameParts(frame, event_id_prefix or self.session.edge.new_id())
+        return _recorded_frame(self.session, parts, dry_run=dry_run)
 
     @operation
     def recommend(
@@ -288,12 +295,29 @@ def _listed(steps: Sequence[str], wanted: Mapping[str, object], cursor: str | No
 def _recorded_frame(session: ClientSession, parts: FrameParts, *, dry_run: bool) -> Exchange[BulkAnswer]:
     path = target("v1", "events", "bulk", query={"dry_run": dry_run or None})
     answers: list[tuple[int, BulkAnswer]] = []
+    refusals: list[EventsRejected] = []
     for first, body in parts:
-        answer = yield from answer_to(session, HttpRequest("POST", path, body, parts.content_type), BulkAnswer)
-        answers.append((first, answer))
-        if answer.log_position is not None:
-            session.positions.note(answer.log_position, ())
-    return sum_of(answers)
+        failure: ClientError | None = None
+        answer: EventsAnswer | BulkAnswer | None
+        try:
+            answer = yield from answer_to(session, HttpRequest("POST", path, body, parts.content_type), BulkAnswer)
+        except EventsRejected as error:
+            answer = error.answer
+            refusals.append(error)
+        except ClientError as error:
+            answer = error.partial
+            failure = error
+        if isinstance(answer, BulkAnswer):
+            answers.append((first, answer))
+            if answer.log_position is not None:
+                session.positions.note(answer.log_position, ())
+        if failure is not None:
+            failure.partial = sum_of(answers)
+            raise failure
+    total = sum_of(answers)
+    if refusals and total.nothing_taken:
+        raise EventsRejected(refusals[0].problem, session.url, total)
+    return total
 
 
 def _erased(session: ClientSession, user_id: str) -> Exchange[ErasureView]:
