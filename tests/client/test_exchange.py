@@ -5,6 +5,7 @@ import pytest
 
 from midstream.client import (
     AccessDenied,
+    AnswerPending,
     AnswerUnreadable,
     ClientError,
     ClientOptions,
@@ -21,6 +22,7 @@ from midstream.client import (
 )
 from midstream.client.exchange import Attempt, HttpReply, HttpRequest, NoReply, answer_to, reply_to
 from midstream.client.operations import Operations
+from midstream.client.requests import with_event_ids
 from midstream.core.answers.problems import FaultBody, Problem
 from tests.client.conftest import URL, ScriptedEdge
 
@@ -167,6 +169,45 @@ def test_an_answer_of_another_program_is_named(status, body):
     run = Driven(answer_to(edge.session(OPTIONS), GET, dict), [HttpReply(status, body)], edge)
     assert isinstance(run.result, AnswerUnreadable)
     assert URL in str(run.result)
+
+
+@pytest.mark.parametrize("given", [{}, {"event_id": ""}, {"event_id": None}])
+def test_an_empty_event_id_is_none(given):
+    """Of an event, and of a change of one item."""
+    assert with_event_ids({"type": "view", "item_id": "a", **given}, lambda: "new") == [
+        {"type": "view", "item_id": "a", "event_id": "new"}
+    ]
+    client = Operations()
+    client.session = ScriptedEdge().session(OPTIONS)
+    step = next(Operations.put_item._build(client, "lamp", {}, **given))
+    assert isinstance(step, Attempt)
+    assert step.request.target == "/v1/items/lamp?event_id=id-1"
+
+
+def test_null_is_a_field_that_is_not_sent():
+    """With an id of the caller too."""
+    assert with_event_ids({"event_id": "own", "value": None}, lambda: "new") == [{"event_id": "own"}]
+
+
+def test_an_explanation_that_is_not_made_is_asked_for_again_after_a_pause():
+    """Pauses double up to their bound, and end with the deadline."""
+    later = HttpReply(202, b'{"state": "running"}')
+
+    def asked(outcomes, attempt_s):
+        edge = ScriptedEdge()
+        client = Operations()
+        client.session = edge.session(OPTIONS)
+        return Driven(Operations.explanation._build(client, "r"), outcomes, edge, attempt_s)
+
+    run = asked([later] * 3 + [HttpReply(404, msgspec.json.encode(Problem("t", "Unknown", 404, "d")))], 0.0)
+    assert isinstance(run.result, IdUnknown)
+    assert run.pauses == [0.1, 0.2, 0.3]
+    run = asked([later] * 9, 6.0)
+    assert isinstance(run.result, AnswerPending)
+    assert (len(run.attempts), run.pauses) == (2, [0.1])
+    run = asked([HttpReply(202, b"{}", retry_after="4")] * 9, 1.0)
+    assert isinstance(run.result, AnswerPending)
+    assert run.pauses == [4.0]
 
 
 def test_a_repeated_attempt_has_the_same_event_ids():

@@ -204,10 +204,16 @@ export class Client {
     const path = target(["requests", requestId, "explanation"], { item: items, wait: `${EXPLANATION_WAIT_S}s` });
     const waitMs = 1_000 * EXPLANATION_WAIT_S;
     const end = performance.now() + Math.max(this.#options.deadlineMs, waitMs);
+    let boundMs = this.#options.pauseMs;
     for (;;) {
       const reply = await this.#exchange.reply({ method: "GET", target: path, waitMs });
       if (reply.status !== 202) return this.#exchange.decoded<Explained>(reply);
-      if (performance.now() >= end) throw new AnswerPending(`The explanation of ${requestId} is still being made.`);
+      const pauseMs = Math.random() * boundMs;
+      if (performance.now() + pauseMs >= end) {
+        throw new AnswerPending(`The explanation of ${requestId} is still being made.`);
+      }
+      await new Promise((done) => setTimeout(done, pauseMs));
+      boundMs = Math.min(2 * boundMs, this.#options.pauseMsMax);
     }
   }
 
@@ -241,7 +247,7 @@ export class Client {
     body: JsonObject | undefined,
     change: ChangeFields,
   ): Promise<EventsAnswer> {
-    const query = { event_id: crypto.randomUUID(), ...change };
+    const query = { ...change, event_id: change.event_id || crypto.randomUUID() };
     const visitors = steps[0] === "users" ? { user_id: steps[1] } : {};
     return this.#changed({ method, target: pathOf(steps, query), body }, [visitors]);
   }

@@ -39,9 +39,28 @@ export const DEFAULTS = {
 
 /**
  * When a request is sent again: `always`, where a second copy changes nothing; `refused`, where the first one surely
- * did nothing (429); `never`.
+ * did nothing (429, or no connection came about); `never`.
  */
 export type Repeat = "always" | "refused" | "never";
+
+/** Codes of Node for a connection that did not come about, so nothing was sent. */
+const NOT_CONNECTED = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+
+/** Failure of an attempt. */
+class NoReply {
+  constructor(
+    readonly reason: string,
+    /** Whether the server may have received the request. */
+    readonly wasSent: boolean,
+  ) {}
+}
 
 export interface Request {
   method: string;
@@ -97,7 +116,7 @@ export class Exchange {
     for (let attempt = 1; ; attempt++) {
       const outcome = await this.#attempt(request, Math.max(1, end - performance.now()));
       let pauseMs = Math.random() * boundMs;
-      let mayPass = repeat === "always";
+      let mayPass = repeat === "always" || (repeat === "refused" && outcome instanceof NoReply && !outcome.wasSent);
       if (outcome instanceof Response) {
         const header = outcome.headers.get("retry-after") ?? "";
         if (/^\d+$/.test(header)) pauseMs = Math.max(pauseMs, 1_000 * Number(header));
@@ -106,7 +125,8 @@ export class Exchange {
       const isLast = attempt >= attemptsMax || performance.now() + pauseMs >= end;
       if (isLast || !mayPass) {
         if (outcome instanceof Response) return { status: outcome.status, text: await outcome.text() };
-        throw new ServerUnreachable(`${request.method} ${request.target} of ${this.url}: ${outcome} (tried ${attempt})`);
+        const what = `${request.method} ${request.target} of ${this.url}`;
+        throw new ServerUnreachable(`${what}: ${outcome.reason} (tried ${attempt})`);
       }
       if (outcome instanceof Response) await outcome.body?.cancel();
       await new Promise((done) => setTimeout(done, pauseMs));
@@ -115,7 +135,7 @@ export class Exchange {
   }
 
   /** Return the answer to one attempt, or why there is none. */
-  async #attempt(request: Request, leftMs: number): Promise<Response | string> {
+  async #attempt(request: Request, leftMs: number): Promise<Response | NoReply> {
     const timeoutMs = Math.min(this.#options.timeoutMs + (request.waitMs ?? 0), leftMs);
     const init: RequestInit = {
       method: request.method,
@@ -132,8 +152,9 @@ export class Exchange {
       const text = await answer.text();
       return new Response(answer.status === 204 ? null : text, { status: answer.status, headers: answer.headers });
     } catch (error) {
-      if (error instanceof TypeError || error instanceof DOMException) return `${error.name}: ${error.message}`;
-      throw error;
+      if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
+      const { code } = (error.cause ?? {}) as { code?: unknown };
+      return new NoReply(`${error.name}: ${error.message}`, !NOT_CONNECTED.has(String(code)));
     }
   }
 }

@@ -49,6 +49,35 @@ function scripted(outcomes, options = {}) {
   const quota = scripted([json({ type: "t", title: "Quota", status: 429, detail: "d" }, 429), json({})]);
   await quota.client.setPlacement("home", {}, { author: "a" });
   assert.equal(quota.sent.length, 2);
+  const noConnection = (code) => new TypeError("fetch failed", { cause: Object.assign(new Error(code), { code }) });
+  const down = scripted([noConnection("ECONNREFUSED"), json({})]);
+  await down.client.setPlacement("home", {}, { author: "a" });
+  assert.equal(down.sent.length, 2);
+  const broken = scripted([noConnection("ECONNRESET"), json({})]);
+  await assert.rejects(broken.client.setPlacement("home", {}, { author: "a" }), ServerUnreachable);
+  assert.equal(broken.sent.length, 1);
+}
+// An empty event id is none.
+{
+  const { client, sent } = scripted([json(TAKEN), json(TAKEN), json(TAKEN)]);
+  await client.record({ type: "view", event_id: "" });
+  assert.match(JSON.parse(sent[0].body)[0].event_id, /^[0-9a-f-]{36}$/);
+  await client.putItem("lamp", {}, { event_id: undefined });
+  await client.putItem("lamp", {}, { event_id: "own" });
+  assert.match(sent[1].url, /[?]event_id=[0-9a-f-]{36}$/);
+  assert.match(sent[2].url, /[?]event_id=own$/);
+}
+// An explanation that is not made yet is asked for again after a pause, until the deadline.
+{
+  const pending = Array.from({ length: 3 }, () => json({ state: "running" }, 202));
+  const { client, sent } = scripted([...pending, json({ request_id: "r" })], { pauseMs: 40 });
+  const random = Math.random;
+  Math.random = () => 1;
+  const began = performance.now();
+  assert.equal((await client.explanation("r")).request_id, "r");
+  Math.random = random;
+  assert.equal(sent.length, 4);
+  assert.ok(performance.now() - began >= 40 + 80 + 160 - 5);
 }
 // A position that the server does not know is dropped.
 {

@@ -14,7 +14,7 @@ import msgspec
 
 from midstream.client.bound_operations import Page, listing, operation
 from midstream.client.client_errors import AnswerPending, ClientError, EventsRejected
-from midstream.client.exchange import ClientSession, Exchange, HttpRequest, answer_to, decoded, reply_to
+from midstream.client.exchange import ClientSession, Exchange, HttpRequest, Pause, answer_to, decoded, reply_to
 from midstream.client.fields import (
     ChangeFields,
     EventListFields,
@@ -330,13 +330,17 @@ def _explained(session: ClientSession, request_id: str, items: Sequence[str]) ->
     wanted = {"item": list(items), "wait": f"{EXPLANATION_WAIT_S}s"}
     path = target("v1", "requests", request_id, "explanation", query=wanted)
     end = session.edge.monotonic() + max(session.options.deadline_s, EXPLANATION_WAIT_S)
+    bound_s = session.options.pause_s
     while True:
         reply = yield from reply_to(session, HttpRequest("GET", path, wait_s=EXPLANATION_WAIT_S))
         if reply.status != HTTPStatus.ACCEPTED:
             return decoded(session, reply, Explained)
-        if session.edge.monotonic() >= end:
+        pause_s = max(session.edge.uniform() * bound_s, reply.retry_after_s)
+        if session.edge.monotonic() + pause_s >= end:
             message = f"The explanation of {request_id} is still being made; the same call later returns it."
             raise AnswerPending(message)
+        yield Pause(pause_s)
+        bound_s = min(2 * bound_s, session.options.pause_s_max)
 
 
 def _ready(session: ClientSession) -> Exchange[JsonObject]:

@@ -8,7 +8,17 @@ import msgspec
 from midstream.client.client_errors import InvalidRequest
 from midstream.client.exchange import ClientSession, Exchange, HttpRequest, T, answer_to
 from midstream.client.positions import Visitor, visitors_of
-from midstream.client.requests import Event, Events, flat_context, path_of, posted, sent, target, with_event_ids
+from midstream.client.requests import (
+    Event,
+    Events,
+    flat_context,
+    path_of,
+    posted,
+    sent,
+    target,
+    with_event_id,
+    with_event_ids,
+)
 from midstream.core.answers.events import EventsAnswer
 from midstream.core.answers.slates import Page, Slate
 
@@ -35,7 +45,7 @@ def changed(
     change: Mapping[str, object],
 ) -> Exchange[EventsAnswer]:
     """Change one item or user, and remember where the change is in the log."""
-    query = {"event_id": session.edge.new_id(), **sent(change)}
+    query = with_event_id(change, session.edge.new_id)
     body = None if document is None else msgspec.json.encode(document)
     answer = yield from answer_to(session, HttpRequest(method, path_of(*steps, query=query), body), EventsAnswer)
     _note(session, answer, [{"user_id": steps[1]} if steps[0] == "users" else {}])

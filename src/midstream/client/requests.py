@@ -47,14 +47,20 @@ def sent(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def with_event_ids(events: Events, new_id: Callable[[], str]) -> list[dict[str, object]]:
-    """Return events as a list, each with an id, so that a repetition is a duplicate.
+    """Return events as a list, each with an id, so that a repetition is a duplicate; an empty id is none.
 
     Example:
-        >>> with_event_ids({"type": "view", "item_id": "lamp"}, lambda: "e1")
-        [{'event_id': 'e1', 'type': 'view', 'item_id': 'lamp'}]
+        >>> with_event_ids({"type": "view", "item_id": "lamp", "event_id": ""}, lambda: "e1")
+        [{'type': 'view', 'item_id': 'lamp', 'event_id': 'e1'}]
     """
     listed = [events] if isinstance(events, Mapping) else events
-    return [dict(each) if each.get("event_id") else {"event_id": new_id(), **sent(each)} for each in listed]
+    return [with_event_id(each, new_id) for each in listed]
+
+
+def with_event_id(fields: Mapping[str, object], new_id: Callable[[], str]) -> dict[str, object]:
+    """Return the fields that have a value, with an id where they have none or an empty one."""
+    found = sent(fields)
+    return found if found.get("event_id", "") != "" else {**found, "event_id": new_id()}
 
 
 def flat_context(fields: Mapping[str, object]) -> dict[str, object]:
