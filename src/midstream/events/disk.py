@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from midstream.core.errors import FolderLocked
-from midstream.events.file_modes import FOLDER, open_file
+from midstream.events.file_modes import make_missing, open_file
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -107,7 +107,7 @@ class RealDisk:
         if folder.is_dir():
             return
         self.make_folder(folder.parent)
-        folder.mkdir(mode=FOLDER, exist_ok=True)
+        make_missing(folder)
         self.sync_folder(folder.parent)
 
     def list_folder(self, folder: Path) -> list[str]:

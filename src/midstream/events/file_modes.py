@@ -41,8 +41,10 @@ def open_file(path: Path, flags: int) -> int:
         OSError: The disk; with ``O_EXCL`` also that it is there.
     """
     mode = file_mode(path)
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
+    descriptor, is_new = _opened(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
     try:
+        if is_new:
+            keep_owner(descriptor, path)
         status = os.fstat(descriptor)
         if status.st_mode & 0o777 & ~mode and status.st_uid == os.geteuid():
             os.fchmod(descriptor, status.st_mode & mode)
@@ -50,6 +52,16 @@ def open_file(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _opened(path: Path, flags: int, mode: int) -> tuple[int, bool]:
+    """Return the descriptor, and whether the file is new and in its folder itself, so no link led elsewhere."""
+    try:
+        return os.open(path, flags | os.O_EXCL, mode), True
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(path, flags, mode), False
 
 
 def keep_owner(descriptor: int, path: Path) -> None:
@@ -68,4 +80,26 @@ def make_folder(path: Path) -> None:
     if path.is_dir():
         return
     make_folder(path.parent)
-    path.mkdir(mode=FOLDER, exist_ok=True)
+    make_missing(path)
+
+
+def make_missing(path: Path) -> None:
+    """Make a folder below one that is there, unless there is one already.
+
+    Raises:
+        OSError: The disk, or a file is in its place.
+    """
+    try:
+        path.mkdir(mode=FOLDER)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    give_folder(path)
+
+
+def give_folder(path: Path) -> None:
+    """Give a folder that root made to the owner of the one that it is in."""
+    if os.geteuid() == 0:
+        status = path.parent.stat()
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)

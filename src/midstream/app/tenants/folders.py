@@ -15,8 +15,8 @@ import msgspec
 from midstream.app.opening import CONFIG_NAME, DATA_NAME
 from midstream.core.errors import ConfigInvalid, Fault
 from midstream.events.disk import RealDisk
-from midstream.events.file_modes import make_folder
-from midstream.events.whole_file import write_whole
+from midstream.events.file_modes import give_folder, keep_owner, make_folder
+from midstream.events.whole_file import WholeFile
 from midstream.serving.tenants.types import NAME, PAGE, TenantQuota
 
 TENANTS_MAX: Final = 1_000
@@ -86,7 +86,8 @@ class TenantFolders:
         """Return the settings of a tenant; the defaults without a file.
 
         Raises:
-            ConfigInvalid: The file cannot be read.
+            ConfigInvalid: Its content is no settings.
+            OSError: The disk, or the file is another user's.
         """
         path = self.of(name) / _FILE_NAME
         try:
@@ -98,12 +99,15 @@ class TenantFolders:
             raise ConfigInvalid((Fault(str(path), f"It cannot be read: {error}.", right, PAGE),)) from error
 
     def write(self, name: str, content: TenantFile) -> None:
-        """Replace the settings of a tenant.
+        """Replace the settings of a tenant; the file belongs to the owner of the folder.
 
         Raises:
             OSError: The disk.
         """
-        write_whole(self.of(name) / _FILE_NAME, msgspec.json.format(msgspec.json.encode(content)))
+        path = self.of(name) / _FILE_NAME
+        with WholeFile(path) as file:
+            keep_owner(file.fileno(), path)
+            file.write(msgspec.json.format(msgspec.json.encode(content)))
 
     def create(self, name: str, configuration: str, content: TenantFile) -> Path:
         """Make the folder of a tenant and return it.
@@ -115,6 +119,7 @@ class TenantFolders:
         folder = self.of(name)
         make_folder(folder.parent)
         folder.mkdir()
+        give_folder(folder)
         if configuration:
             (folder / CONFIG_NAME).write_text(configuration, "utf-8")
         self.write(name, content)
@@ -132,11 +137,36 @@ class TenantFolders:
         RealDisk().sync_folder(self.of(name).parent)
         return gone
 
-    def empty_trash(self) -> None:
-        """Remove the folders of deleted tenants.
+    def trashed(self) -> list[Path]:
+        """Return what lies in the trash.
 
         Raises:
             OSError: The disk.
         """
-        for each in self.trash.iterdir() if self.trash.is_dir() else ():
-            shutil.rmtree(each)
+        return sorted(self.trash.iterdir()) if self.trash.is_dir() else []
+
+    def empty_trash(self) -> dict[Path, OSError]:
+        """Remove what lies in the trash; return what could not be removed.
+
+        Raises:
+            OSError: The trash itself cannot be read.
+        """
+        failures: dict[Path, OSError] = {}
+        for each in self.trashed():
+            try:
+                remove(each)
+            except OSError as error:
+                failures[each] = error
+        return failures
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all it has, a file, or a link, but not what that points at.
+
+    Raises:
+        OSError: The disk.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)

@@ -9,17 +9,22 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
-from midstream.app.opening import Outside
+from midstream.app.opening import DATA_NAME, Outside
 from midstream.app.operate.backup import back_up
 from midstream.app.tenants.creation import make_tenant
-from midstream.app.tenants.folders import TENANTS_MAX, TenantFile, TenantFolders
+from midstream.app.tenants.folders import TENANTS_MAX, TenantFolders, remove
 from midstream.app.tenants.tenant import SharedParts, Tenant
-from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
+from midstream.core.errors import ConfigInvalid, Fault, FolderLocked, NotFound, Overloaded
+from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.fold_scheduler import FoldShare
+from midstream.engine.log_opening import locked
+from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
@@ -45,6 +50,8 @@ class TenantGroup:
     options: ServerOptions
     apps: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
     _turns: FairTurns = field(default_factory=FairTurns)
+    _removing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while files of the trash are removed."""
     _child_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _fold_share: FoldShare = field(default_factory=lambda: FoldShare(is_shared=True))
     _url: str = ""
@@ -84,19 +91,30 @@ class TenantGroup:
             each.publish(url)
 
     async def _open_all(self, tenants: Sequence[Tenant]) -> None:
-        await asyncio.to_thread(self.folders.empty_trash)
+        await self._empty_trash()
         for each in tenants:
             async with each.changing:
                 if each.state == "opening" and self.apps.get(each.name) is each and not self._is_stopping:
                     await self._open(each)
         gc.freeze()
 
+    async def _empty_trash(self) -> None:
+        """Remove what deletions before this start left; what cannot be removed is logged, and stays."""
+        async with self._removing:
+            try:
+                failures = await asyncio.to_thread(self.folders.empty_trash)
+            except OSError as error:
+                failures = {self.folders.trash: error}
+        for path, error in failures.items():
+            _log_left(path, error)
+
     async def _open(self, tenant: Tenant) -> None:
         """Open a tenant unless its file says that it is suspended. Hold its lock."""
         try:
             tenant.file = self.folders.read(tenant.name)
-        except ConfigInvalid as error:
+        except (ConfigInvalid, OSError) as error:
             tenant.state, tenant.reason = "failed", str(error)
+            log_fact(_opened_fact(tenant, 0.0))
             return
         if tenant.file.is_suspended:
             tenant.state, tenant.reason = "suspended", tenant.file.reason
@@ -105,15 +123,7 @@ class TenantGroup:
         await tenant.open()
         if self._url:
             tenant.publish(self._url)
-        fields: dict[str, FieldValue] = {
-            "tenant": tenant.name,
-            "state": tenant.state,
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        if tenant.state == "failed":
-            log_fact(Fact("tenant_failed", "error", {**fields, "reason": tenant.reason}, tenant.name))
-        else:
-            log_fact(Fact("tenant_opened", fields=fields))
+        log_fact(_opened_fact(tenant, time.monotonic() - began))
 
     # Views
 
@@ -133,13 +143,18 @@ class TenantGroup:
         """Return whether the start is over; a failed tenant is named, and hinders no other."""
         states = Counter(each.state for each in self.apps.values())
         failed = [name for name, each in sorted(self.apps.items()) if each.state == "failed"]
-        is_ready = self._opening is not None and self._opening.done()
+        waits = self._waits()
         reason = f"failed to open: {', '.join(failed)}" if failed else ""
-        return RootHealth(
-            is_ready,
-            reason if is_ready else "tenants are being opened",
-            {str(state): count for state, count in states.items()},
-        )
+        return RootHealth(not waits, waits or reason, {str(state): count for state, count in states.items()})
+
+    def _waits(self) -> str:
+        """Return why the start is not over; empty once it is."""
+        if self._opening is None or not self._opening.done():
+            return "tenants are being opened"
+        if self._opening.cancelled():
+            return "the start was broken off"
+        error = self._opening.exception()
+        return "" if error is None else f"the start ended by {type(error).__name__}: {error}"
 
     def metrics_texts(self) -> Mapping[str, bytes]:
         """Return the metrics of the tenants that serve."""
@@ -184,7 +199,7 @@ class TenantGroup:
         tenant = self._known(name)
         async with tenant.changing:
             self._require_there(tenant)
-            self._keep(tenant, msgspec.structs.replace(tenant.file, is_suspended=True, reason=reason))
+            self._change_file(tenant, is_suspended=True, reason=reason)
             await tenant.close("suspended", reason, self._wait_s_max)
         return tenant.view()
 
@@ -198,7 +213,7 @@ class TenantGroup:
         async with tenant.changing:
             self._require_there(tenant)
             if tenant.state != "serving":
-                self._keep(tenant, msgspec.structs.replace(tenant.file, is_suspended=False, reason=""))
+                self._change_file(tenant, is_suspended=False, reason="")
                 await self._open(tenant)
         return tenant.view()
 
@@ -211,7 +226,7 @@ class TenantGroup:
         tenant = self._known(name)
         async with tenant.changing:
             self._require_there(tenant)
-            self._keep(tenant, msgspec.structs.replace(tenant.file, quota=quota))
+            self._change_file(tenant, quota=quota)
         return tenant.view()
 
     async def export(self, name: str) -> ExportedTenant:
@@ -233,16 +248,37 @@ class TenantGroup:
     async def delete(self, name: str) -> None:
         """Close a tenant and remove its folder for good; its name is free again.
 
+        Files that cannot be removed stay in the trash until the next start, and are logged.
+
         Raises:
             NotFound: There is none.
+            TenantConflict: Another process has its folder open; it stays, and so does the tenant, closed.
         """
         tenant = self._known(name)
         async with tenant.changing:
             self._require_there(tenant)
-            await tenant.close("closing", "it is being deleted", self._wait_s_max)
-            await asyncio.to_thread(self.folders.discard, name, _now_ms())
+            gone: Path | None = None
+            try:
+                await tenant.close("closing", "it is being deleted", self._wait_s_max)
+                gone = await asyncio.to_thread(self._discard, name)
+            except FolderLocked as error:
+                right = "End that process before; the folder is where it was."
+                raise TenantConflict((Fault("/name", f"{error}.", right, PAGE),)) from error
+            finally:
+                if gone is None:
+                    tenant.stay_closed("its deletion was not made")
             self.apps.pop(name)
-        await asyncio.to_thread(self.folders.empty_trash)
+        async with self._removing:
+            try:
+                await asyncio.to_thread(remove, gone)
+            except OSError as error:
+                _log_left(gone, error)
+
+    def _discard(self, name: str) -> Path:
+        """Take a folder out of service under the lock of its data, which another process may have."""
+        data = DataFolder(self.folders.of(name) / DATA_NAME)
+        with locked(data, RealDisk()) if data.root.is_dir() else nullcontext():
+            return self.folders.discard(name, _now_ms())
 
     @property
     def _wait_s_max(self) -> float:
@@ -264,9 +300,29 @@ class TenantGroup:
         if self.apps.get(tenant.name) is not tenant:
             self._known(tenant.name)
 
-    def _keep(self, tenant: Tenant, file: TenantFile) -> None:
+    def _change_file(self, tenant: Tenant, **changed: object) -> None:
+        """Change some settings of a tenant and keep the others of its file, also before it was opened.
+
+        Raises:
+            ConfigInvalid: The file is there and holds no settings; it stays as it is.
+            OSError: The disk.
+        """
+        file = msgspec.structs.replace(self.folders.read(tenant.name), **changed)
         self.folders.write(tenant.name, file)
         tenant.file = file
+
+
+def _opened_fact(tenant: Tenant, seconds: float) -> Fact:
+    """Return what is logged of a tenant that was opened or failed."""
+    fields: dict[str, FieldValue] = {"tenant": tenant.name, "state": tenant.state, "seconds": round(seconds, 1)}
+    if tenant.state == "failed":
+        return Fact("tenant_failed", "error", {**fields, "reason": tenant.reason}, tenant.name)
+    return Fact("tenant_opened", fields=fields)
+
+
+def _log_left(path: Path, error: OSError) -> None:
+    """Log what stays in the trash, which the next start tries again."""
+    log_fact(Fact("tenant_files_left", "warning", {"path": str(path), "reason": str(error)}, path.name))
 
 
 def _now_ms() -> int:

@@ -26,6 +26,8 @@ from midstream.core.errors import MidstreamError, Overloaded
 from midstream.engine.answer.lookups import is_merged
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import asgi
@@ -181,7 +183,12 @@ class Tenant:
         """Write down where commands of this machine find the shop; ``url`` is that of the root."""
         if self._shop is not None:
             live = self._shop.running.engine.liveness
-            publish(self.folder / DATA_NAME, Address(f"{url}{PREFIX}{self.name}", live.log, live.pid))
+            address = Address(f"{url}{PREFIX}{self.name}", live.log, live.pid)
+            try:
+                publish(self.folder / DATA_NAME, address)
+            except OSError as error:  # it serves; commands of this machine do not find it
+                fields: dict[str, FieldValue] = {"tenant": self.name, "reason": str(error)}
+                log_fact(Fact("tenant_address_lost", "warning", fields, self.name))
 
     async def close(self, state: State, reason: str, wait_s_max: float) -> None:
         """Answer the requests in progress, for so long at most, and close the shop. Hold ``changing``."""
@@ -193,6 +200,13 @@ class Tenant:
             await asyncio.wait_for(self._idle.wait(), wait_s_max)
         withdraw(self.folder / DATA_NAME)
         await shop.running.stop()
+
+    def stay_closed(self, reason: str) -> None:
+        """Give a closed tenant the state in which a start would find it. Hold ``changing``."""
+        if self._file.is_suspended:
+            self.state, self.reason = "suspended", self._file.reason
+        else:
+            self.state, self.reason = "failed", reason
 
     def metrics_text(self) -> bytes:
         """Return the metrics of the shop; empty while it does not serve."""
