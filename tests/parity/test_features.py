@@ -91,7 +91,7 @@ OTHER = (
     kinds.Computed(name="again", text="computed > 0"),
 )
 FEATURES = (*COUNTED, *OTHER)
-STREAM = Stream(users=300, items=120, sessions=60, step_ms=2_000, people_share=0.004)
+STREAM = Stream(users=300, items=120, sessions=60, step_ms=6_700, people_share=0.004)
 
 
 def settings_of(features):

@@ -45,6 +45,8 @@ from tests.support.events import (
 )
 
 COUNT = 25_000
+STEP_MS = 16_000
+"""Between events: three months in all, so landmarks move and days leave the longest window."""
 SEED = 4
 ERASURE_LOGS = 100
 LAYOUT = (20, "836a026da0738c87", 3)
@@ -101,7 +103,7 @@ def same(left, right):
 @pytest.fixture(scope="module")
 def log():
     """Return events with duplicates, late, future and shuffled ones, with users that are merged and erased."""
-    batch = random_events(COUNT, SEED, Stream(people_share=0.01))
+    batch = random_events(COUNT, SEED, Stream(people_share=0.01, step_ms=STEP_MS))
     kinds = Counter(batch.rows["kind"].tolist())
     assert set(kinds) == {Kind.INTERACTION, Kind.IMPRESSION, Kind.ITEM, Kind.USER, Kind.SERVED, Kind.TICK, Kind.ERASE}
     assert Operation.MERGE in batch.rows["operation"]
@@ -220,7 +222,7 @@ def test_duplicates_touch_nothing_but_their_count(settings):
 @pytest.mark.long
 def test_counters_are_those_of_the_distinct_events():
     """A dictionary over the distinct events of the log agrees with every counter of every user since a delete."""
-    settings, log = roomy_settings(), random_events(COUNT, SEED)
+    settings, log = roomy_settings(), random_events(COUNT, SEED, Stream(step_ms=STEP_MS))
     fold = fold_in(settings, log, every(333, COUNT))
     batch = indexed(log, settings)
     users: Counter[tuple[str, str]] = Counter()
