@@ -108,6 +108,7 @@ def test_a_token_opens_what_its_claim_says(make):
         lambda: signed(algorithm="RS512"),
         lambda: signed()[:-4] + "AAAA",
         lambda: "a.b.c",
+        lambda: base64.urlsafe_b64encode(b"[" * 3_000).decode() + ".b.c",
         lambda: "..",
         lambda: "\N{SNOWMAN}.\N{SNOWMAN}.\N{SNOWMAN}",
         lambda: signed(scope="analyst" * 2_000),
@@ -146,6 +147,8 @@ def test_keys_that_are_no_public_keys_for_signatures_are_passed_by(make):
         public(WEAK, "weak"),
         public(OTHER, "enc", use="enc"),
         {"kty": "RSA", "kid": "broken", "n": 7},
+        {"kty": ["RSA"], "kid": "list"},
+        {"kty": {}, "kid": "object"},
         public(CURVE, "curve"),
         public(OTHER, "declared", alg="RS512"),
     )
@@ -180,7 +183,7 @@ def test_a_provider_that_is_gone_leaves_its_keys_for_a_day(make, clock, tmp_path
     provider = make()
     token = signed(exp=int(time.time()) + 86_000)
     assert identified(provider, token) is not None
-    for text in (None, "{", '{"keys": []}', "[]", '{"keys": [{"kty": "RSA"}]}', " " * 300_000):
+    for text in (None, "{", '{"keys": []}', "[]", '{"keys": [{"kty": "RSA"}]}', " " * 300_000, "[" * 100_000):
         if text is None:
             (tmp_path / "keys.json").unlink()
         else:
@@ -205,8 +208,13 @@ def test_what_is_remembered_is_bounded(make, monkeypatch):
 def test_a_subject_stands_in_audits_as_plain_text(make):
     """No line break, no markup, and never empty."""
     provider = make()
-    assert identified(provider, signed(sub="ann\n<b>\u202e@shop")).who == "token:annb@shop"
-    assert identified(provider, signed(sub="\u202e")).who == "token:unknown"
+    names = [
+        identified(provider, signed(sub=each)).who for each in ("ann\n<b>\u202e@shop", "annb@shop", "\u202e", "\u202d")
+    ]
+    assert names[0].startswith("token:annb@shop~")
+    assert names[1] == "token:annb@shop"
+    assert all(len(each) <= len("token:") + 64 and each.isprintable() for each in names)
+    assert len(set(names)) == 4, "who differs in what is left out is another caller"
 
 
 @contextmanager

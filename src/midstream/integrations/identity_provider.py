@@ -96,7 +96,7 @@ class IdentityProvider:
     async def _verified(self, token: str) -> KnownKey | None:
         try:
             header = self._library.get_unverified_header(token)
-        except self._library.PyJWTError:
+        except (self._library.PyJWTError, RecursionError):
             return None
         algorithm, name = header.get("alg"), str(header.get("kid", ""))
         if algorithm not in self._options.algorithms:
@@ -117,7 +117,13 @@ class IdentityProvider:
             )
             known = caller_key(self._options, claims)
             return known if known.expires_ms <= self._wall_ms() + LIFE_S_MAX * 1_000 else None
-        except (self._library.PyJWTError, TypeError, ValueError, OverflowError):  # a claim, or a key, of another kind
+        except (
+            self._library.PyJWTError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ):  # a claim, or a key, of another kind
             return None
 
     def _key(self, name: str, algorithm: str) -> Any:  # noqa: ANN401  PyJWT's own
@@ -154,7 +160,7 @@ class IdentityProvider:
         try:
             document = await self._document()
             keys = self._keys_of(document)
-        except (OSError, ValueError, StoreUnavailable) as error:
+        except (OSError, ValueError, TypeError, RecursionError, StoreUnavailable) as error:
             log_fact(Fact("identity_keys_unreadable", "error", raised=raised_of(error)))
         else:
             if {name: key.text for name, key in keys.items()} != {name: key.text for name, key in self._keys.items()}:
@@ -212,13 +218,14 @@ class IdentityProvider:
 
     def _public_key(self, told: dict[str, Any]) -> "_PublicKey | None":
         """Return one key, None = it is none for signatures, is weak, or has its private part with it."""
-        if told.get("kty") not in _KINDS or told.get("use", "sig") != "sig" or "d" in told:
+        kind = told.get("kty")
+        if not isinstance(kind, str) or kind not in _KINDS or told.get("use", "sig") != "sig" or "d" in told:
             return None
         try:
             key = self._library.PyJWK(told).key
         except (self._library.PyJWTError, TypeError, ValueError):
             return None
-        if told["kty"] == "RSA" and key.key_size < _RSA_BITS_MIN:
+        if kind == "RSA" and key.key_size < _RSA_BITS_MIN:
             return None
         return _PublicKey(str(told.get("kid", "")), key, told.get("alg"), json.dumps(told, sort_keys=True))
 

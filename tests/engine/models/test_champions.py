@@ -92,6 +92,10 @@ def test_promotions_of_another_node_are_followed(folder: Path) -> None:
         await by_another_node(second)
         assert (await asked(running)).models == {"near": first}
         assert second in engine.concerns["models"]
+        await by_another_node(first)
+        assert "models" not in engine.concerns, "what is promoted is what serves"
+        await by_another_node(second)
+        assert second in engine.concerns["models"]
         away.rename(here)
         now_s[0] += AGAIN_S - 1
         await following.look()

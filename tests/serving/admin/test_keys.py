@@ -55,6 +55,7 @@ def test_a_browser_key_comes_with_its_user_secret(keyed):
         ("a", {"scopes": ["admin"], "origins": ["https://shop.example"]}, "/scopes"),
         ("a", {"scopes": ["recommend"], "origins": ["shop.example"]}, "/origins"),
         ("a", {"scopes": ["read"], "expires": "soon"}, "/expires"),
+        ("a", {"scopes": ["read"], "expires": "999999999d"}, "/expires"),
         ("a", {"scopes": ["read"], "scope": "read"}, "/scope"),
         ("a", {}, "/scopes"),
         ("a", {"scopes": ["read"], "quota_per_second": -1}, "/quota_per_second"),
@@ -76,6 +77,14 @@ def test_a_name_that_is_taken_is_refused(keyed):
     assert refused.status_code == 400
     assert keyed.ask("DELETE", "/v1/keys/a").status_code == 200
     assert keyed.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 200
+
+
+def test_an_id_is_no_name_of_another_key(keyed):
+    """Else a rotation by the one would end the other."""
+    made = keyed.post("/v1/keys/a", {"scopes": ["read"]}).json()["view"]
+    assert keyed.post(f"/v1/keys/{made['id']}", {"scopes": ["read"]}).status_code == 400
+    refused = keyed.post("/v1/keys/a/rotate", {"grace": "999999999d"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/grace")
 
 
 def test_a_server_without_a_folder_has_no_keys(client):

@@ -136,6 +136,11 @@ class Champions:
                 await asyncio.to_thread(self._serve(loaded).clear)
                 self.tell()
 
+    def forget_refusal(self, name: str) -> None:
+        """Report no refused version of a model any more: what is promoted is what serves."""
+        if self._refused.pop(name, None) is not None:
+            self.tell()
+
     @property
     def in_service(self) -> Mapping[str, str]:
         """The versions that plans in service read: champions by name, pinned ones by ``pin_key``."""
@@ -401,6 +406,7 @@ class Champions:
     def _dismiss(self, name: str) -> list[LoadedVersion]:
         """Take a model out of service; nothing is awaited. Return what was loaded of it, to be freed on a thread."""
         held = (self._now.pop(name, None), self._warm.pop(name, None))
+        self._refused.pop(name, None)
         gone = [each for each in held if each is not None]
         if gone:
             self._engine.serve_models(self._models())

@@ -40,7 +40,12 @@ class LogPromotions:
         versions, now_s = self._champions.versions, self._engine.host.monotonic()
         wanted = {(row.model, row.version) for row in rows if row.version != versions.get(row.model, "")}
         self._again_s = {key: until for key, until in self._again_s.items() if key in wanted}
+        for row in rows:
+            if row.version == versions.get(row.model, ""):
+                self._champions.forget_refusal(row.model)
         for model, version in sorted(wanted):
             if now_s >= self._again_s.get((model, version), now_s):
+                self._again_s[model, version] = (
+                    now_s + AGAIN_S
+                )  # first: an error of one model is not to hold up the others
                 await self._champions.follow_log(model)
-                self._again_s[model, version] = self._engine.host.monotonic() + AGAIN_S

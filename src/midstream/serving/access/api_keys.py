@@ -24,6 +24,8 @@ OPERATOR_ID: Final = "operator"
 KEYS_MAX: Final = 1_000
 """Revoked and expired ones included; the file is read and written as a whole: 300 KiB."""
 NAME_MAX: Final = 64
+LIFE_MS_MAX: Final = 36_500 * 86_400_000
+"""A hundred years: times beyond the year 9999 have no text."""
 ORIGINS_MAX: Final = 20
 _ID_BYTES: Final = 4
 _SECRET_BYTES: Final = 32
@@ -140,6 +142,8 @@ def wish_faults(wish: KeyWish) -> tuple[Fault, ...]:
     if not wish.scopes:
         faults.append(Fault("--scope", "None came.", f"One or more of: {', '.join(SCOPES)}.", PAGE))
     faults.extend(fault for each in wish.scopes if (fault := _scope_fault(each)) is not None)
+    if wish.expires_in_ms > LIFE_MS_MAX:
+        faults.append(life_fault("--expires"))
     if wish.origins:
         faults.extend(fault for each in wish.origins if (fault := _origin_fault(each)) is not None)
         verbs = {each.partition(":")[0] if each.startswith(f"{RECOMMEND}:") else each for each in wish.scopes}
@@ -149,6 +153,11 @@ def wish_faults(wish: KeyWish) -> tuple[Fault, ...]:
     if len(wish.origins) > ORIGINS_MAX:
         faults.append(Fault("--origin", f"{len(wish.origins)} came.", f"At most {ORIGINS_MAX}.", PAGE))
     return tuple(faults)
+
+
+def life_fault(where: str) -> Fault:
+    """Return the fault of a time that is too long."""
+    return Fault(where, "More than a hundred years came.", "A duration up to 36500d.", PAGE)
 
 
 def _scope_fault(scope: str) -> Fault | None:

@@ -46,4 +46,4 @@ class IdentityOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_remote(self) -> bool:
         """Whether the keys are at an address, and not in a file."""
-        return self.keys.startswith(_SCHEMES)
+        return self.keys.lower().startswith(_SCHEMES)

@@ -20,12 +20,14 @@ from midstream.events.file_modes import keep_owner, make_folder, open_file
 from midstream.events.whole_file import WholeFile
 from midstream.serving.access.api_keys import (
     KEYS_MAX,
+    LIFE_MS_MAX,
     OPERATOR_ID,
     PAGE,
     ApiKey,
     KeyWish,
     MadeKey,
     key_text,
+    life_fault,
     make_key,
     successor,
 )
@@ -114,8 +116,11 @@ class KeyFile:
 
         Raises:
             NotFound: There is none that is live.
+            ConfigInvalid: The grace is longer than any key lives.
             Overloaded: There are as many keys as may be.
         """
+        if grace_ms > LIFE_MS_MAX:
+            raise ConfigInvalid((life_fault("--grace"),))
         with self._changing() as (stored, write):
             found = _live_of(stored.keys, name, now_ms)
             made = successor(found[-1], now_ms, who)
@@ -146,9 +151,10 @@ class KeyFile:
 
 
 def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:
-    taken = next((each for each in keys if each.name == name and each.state(now_ms) == "live"), None)
+    taken = next((each for each in keys if each.id == name), None)
+    taken = taken or next((each for each in keys if each.name == name and each.state(now_ms) == "live"), None)
     if taken is not None:
-        came = f"{name} is the name of the key {taken.id}."
+        came = f"{name} is the name or the id of the key {taken.id}."
         right = f"Another name; or midstream keys rotate {name}, which makes a new key in its place."
         raise ConfigInvalid((Fault("NAME", came, right, PAGE),))
 
@@ -171,7 +177,8 @@ def _live_of(keys: Sequence[ApiKey], name: str, now_ms: int) -> Sequence[ApiKey]
     Raises:
         NotFound: There is none.
     """
-    found = [each for each in keys if name in {each.id, each.name} and each.state(now_ms) == "live"]
+    live = [each for each in keys if each.state(now_ms) == "live"]
+    found = [each for each in live if each.id == name] or [each for each in live if each.name == name]
     if not found:
         message = f"No live key has the name or the id {name[:100]}; midstream keys list shows them"
         raise NotFound(message)

@@ -1,5 +1,6 @@
 """Claims of tokens of an identity provider: the caller and its scopes, and what of the options cannot be right."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ def identity_faults(options: IdentityOptions) -> Iterator[Fault]:
         yield Fault("$.identity.audience", "None came.", right, PAGE)
     if not options.keys:
         yield Fault("$.identity.keys", "None came.", "An https address of a JWKS document, or a file of one.", PAGE)
-    elif options.keys.startswith("http://") and not is_loopback(urlsplit(options.keys).hostname or ""):
+    elif options.keys.lower().startswith("http://") and not is_loopback(urlsplit(options.keys).hostname or ""):
         right = "An https address: who changes keys on the way signs what he wants."
         yield Fault("$.identity.keys", f'"{options.keys[:200]}" came.', right, PAGE)
     if not options.algorithms:
@@ -67,4 +68,7 @@ def _values(claims: Mapping[str, Any], path: str) -> list[str]:
 def _printable(subject: str) -> str:
     """Return a subject as it stands in audits: ASCII without spaces, so that no log or page reads it as its own."""
     kept = "".join(each for each in subject if each.isascii() and (each.isalnum() or each in "._-@|"))
-    return kept[:_WHO_MAX] or "unknown"
+    if kept == subject and len(kept) <= _WHO_MAX:
+        return kept
+    # Two subjects are two callers, in audits and for quotas, also where what differs is left out.
+    return f"{kept[: _WHO_MAX - 9]}~{hashlib.sha256(subject.encode(errors='replace')).hexdigest()[:8]}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KEYS_PATH = "/v1/keys"
 _ONE = f"{KEYS_PATH}/{{name}}"
 _RATE = msgspec.Meta(ge=0, le=1_000_000)
-_PLACES = {"NAME": "name", "--scope": "/scopes", "--origin": "/origins"}
+_PLACES = {"NAME": "name", "--scope": "/scopes", "--origin": "/origins", "--expires": "/expires", "--grace": "/grace"}
 """Places of a wish on the command line, and in a request."""
 
 
@@ -101,7 +101,8 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
     async def rotate_key(request: Request) -> Response:
         """Make a new key in place of a name's or an id's; the old one ends after the grace."""
         told, name = await posted(request, _rotate, limits, b"{}"), path_value(request, "name")
-        return _made(_file(data).rotate(name, told.grace.ms, engine.clock(), _who(request)), engine.clock())
+        grace_ms, who = told.grace.ms, _who(request)
+        return _made(_of_request(lambda: _file(data).rotate(name, grace_ms, engine.clock(), who)), engine.clock())
 
     @app.delete(_ONE, name="revoke key", openapi_extra=_revoking())
     async def revoke_key(request: Request) -> Response:

@@ -26,6 +26,8 @@ SECTIONS = (
 )
 """Addresses below ``/console`` and their names, as the navigation has them."""
 
+_YEAR_10000_MS = 253_402_300_800_000
+
 
 class Templates:
     """Renders pages."""
@@ -56,8 +58,8 @@ class Templates:
 
 
 def time_text(time_ms: float | None) -> Markup:
-    """Return a time in UTC to the second, as an element that programs can read; an en dash for none."""
-    if time_ms is None:
+    """Return a time in UTC to the second, as an element that programs can read; an en dash where there is none."""
+    if time_ms is None or not 0 < time_ms < _YEAR_10000_MS:
         return Markup("–")
     moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
     shown = f"{moment:%Y-%m-%d %H:%M:%S}"
