@@ -133,7 +133,7 @@ def serve_front(opening: FrontOpening, options: ServerOptions, on_ready: Callabl
         raise ConfigInvalid(faults)
 
     async def serve_until_signal() -> None:
-        with StopSignals() as signals, suppress(StopAtStart):
+        with StopSignals() as signals, _hangup_ignored(), suppress(StopAtStart):
             async with opening(signals) as (front, drains):
                 with signals.noted(log_fact), _listening(options) as listener:
                     settle()
@@ -277,6 +277,20 @@ def _hangup_rereads(rebuilder: "Rebuilder | None") -> Generator[None]:
         task.add_done_callback(heeding.discard)
 
     loop.add_signal_handler(signal.SIGHUP, heard)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@contextmanager
+def _hangup_ignored() -> Generator[None]:
+    """On SIGHUP log that it was ignored: each shop of a front reads its configuration again by a route of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, log_fact, Fact("hangup_ignored"))
     try:
         yield
     finally:

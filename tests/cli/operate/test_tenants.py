@@ -69,7 +69,7 @@ def orders(run, tmp_path, serving):
     assert states(run) == {"red": serving}
 
 
-def deleted(run, tmp_path):
+def deleted(run, tmp_path, exports=0):
     """Delete the tenant; all changes are in the audit, the newest first."""
     assert run("tenants", "delete", "red", "--confirm", "red")[0] == 0
     assert states(run) == {}
@@ -77,6 +77,7 @@ def deleted(run, tmp_path):
     changes = json.loads(run("tenants", "audit", "--json")[1])["changes"]
     assert [(each["method"], each["status"] < 300, each["who"][:4]) for each in changes] == [
         ("DELETE", True, "cli:"),
+        *[("POST", True, "cli:")] * exports,
         ("PUT", True, "cli:"),
         ("POST", True, "cli:"),
         ("POST", True, "cli:"),
@@ -102,6 +103,14 @@ def test_orders_through_the_server(run, tmp_path, server):
     archive = tmp_path / "red.tar"
     assert run("tenants", "export", "red", "--output", str(archive))[0] == 0
     assert archive.stat().st_size > 0
-    deleted(run, tmp_path)
+    deleted(run, tmp_path, exports=1)
     assert server.poll() is None
     assert os.path.lexists(tmp_path / "data" / "server.url")
+
+
+def test_a_hangup_ends_no_server(run, server):
+    """As of a terminal that is closed: the tenants go on."""
+    for _ in range(2):
+        server.send_signal(signal.SIGHUP)
+        assert states(run) == {}
+    assert server.poll() is None

@@ -17,7 +17,7 @@ from midstream.app.server_address import server_of
 from midstream.app.server_refusals import problem_of, refusal_of, server_answer
 from midstream.app.tenants.creation import make_tenant
 from midstream.app.tenants.folders import TenantFile, TenantFolders
-from midstream.core.errors import Fault, MidstreamError, NotFound
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
@@ -27,6 +27,7 @@ from midstream.serving.tenants.audit_file import TenantChange, append_change
 from midstream.serving.tenants.types import (
     PAGE,
     PREFIX,
+    REASON_MAX,
     CreatedTenant,
     ExportedTenant,
     State,
@@ -34,6 +35,7 @@ from midstream.serving.tenants.types import (
     TenantView,
     TenantWish,
     require_name,
+    require_quota,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class TenantOrders:
         told = self._asked("GET", "/v1/tenants")
         if told is not None:
             return msgspec.json.decode(told, type=_Listed).tenants
-        return [self._closed(name) for name in self._folders.names()]
+        return [self._listed(name) for name in self._folders.names()]
 
     def create(self, wish: TenantWish) -> CreatedTenant:
         """Make a tenant with a key of its own.
@@ -74,6 +76,7 @@ class TenantOrders:
             Invalid: The name or the configuration cannot be used; nothing was made.
         """
         require_name(wish.name, "NAME")
+        require_quota(wish.quota, "--quota")
         told = self._asked("POST", "/v1/tenants", wish)
         if told is not None:
             return msgspec.json.decode(told, type=CreatedTenant)
@@ -87,7 +90,9 @@ class TenantOrders:
     def suspend(self, name: str, reason: str) -> TenantView:
         """Close a tenant until it is resumed; ``reason`` is shown to its callers."""
         path = f"/v1/tenants/{self._sent(name)}/suspend"
-        return self._set(name, ("POST", path, {"reason": reason}), {"is_suspended": True, "reason": reason})
+        return self._set(
+            name, ("POST", path, {"reason": reason}), {"is_suspended": True, "reason": reason[:REASON_MAX]}
+        )
 
     def resume(self, name: str) -> TenantView:
         """Let a tenant serve again."""
@@ -95,7 +100,12 @@ class TenantOrders:
         return self._set(name, ("POST", path, {}), {"is_suspended": False, "reason": ""})
 
     def set_quota(self, name: str, quota: TenantQuota) -> TenantView:
-        """Set the rates of a tenant."""
+        """Set the rates of a tenant.
+
+        Raises:
+            RequestInvalid: A rate is none.
+        """
+        require_quota(quota, "--quota")
         path = f"/v1/tenants/{self._sent(name)}/quota"
         return self._set(name, ("PUT", path, quota), {"quota": quota})
 
@@ -111,6 +121,7 @@ class TenantOrders:
             make_folder(self._folders.exports)
             target = self._folders.exports / f"{name}-{_now_ms()}.tar"
         found = back_up(self._folders.of(name), target)
+        self._note("POST", "/v1/tenants/{name}/export", name)
         return ExportedTenant(name, str(target), found.log_position, found.files, found.bytes)
 
     def delete(self, name: str, confirmed: str) -> None:
@@ -149,7 +160,10 @@ class TenantOrders:
         """Hold the lock of the folder in the block, and record the change behind it."""
         with locked(DataFolder(self._folders.data), RealDisk()):
             yield
-            append_change(self._folders.audit, TenantChange(_now_ms(), _who(), "", method, route, name, HTTPStatus.OK))
+            self._note(method, route, name)
+
+    def _note(self, method: str, route: str, name: str) -> None:
+        append_change(self._folders.audit, TenantChange(_now_ms(), _who(), "", method, route, name, HTTPStatus.OK))
 
     def _asked(self, method: str, path: str, body: object = None) -> bytes | None:
         """Return the answer of the server, None = there is none."""
@@ -160,6 +174,13 @@ class TenantOrders:
             return client.request(method, path, content=content, headers=headers)
 
         return server_answer(self._url, ANSWER_S_MAX, send, _refusal)
+
+    def _listed(self, name: str) -> TenantView:
+        """Return a tenant for the list: one whose file cannot be read hides no other."""
+        try:
+            return self._closed(name)
+        except ConfigInvalid as error:
+            return TenantView(name, "failed", str(error), f"{PREFIX}{name}/", 0, 0, TenantQuota())
 
     def _closed(self, name: str) -> TenantView:
         file = self._folders.read(name)

@@ -5,8 +5,6 @@ answered 503 with the reason, and nothing of its folder is held.
 """
 
 import asyncio
-import math
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,13 +29,13 @@ from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import asgi
-from midstream.serving.http.admission import FREE, RETRY_S
-from midstream.serving.http.problems import QuotaSpent, TenantUnavailable, problem_reply
+from midstream.serving.http.admission import FREE
+from midstream.serving.http.problems import TenantUnavailable, problem_reply
 from midstream.serving.http.responses import Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from midstream.serving.tenants.fair_turns import FairTurns
-from midstream.serving.tenants.quota import TenantMeter
+from midstream.serving.tenants.quota import QuotaGate, TenantMeter
 from midstream.serving.tenants.types import PREFIX, State, TenantView
 
 _SHOWN: Final = {
@@ -130,10 +128,6 @@ class Tenant:
             await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}. {reason}")))
             return
         metrics = shop.front.metrics
-        if lacks_s := self._meter.take(scope, time.monotonic()):
-            spent = QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))
-            await _refuse(shop, "tenant_quota", spent, scope, send)
-            return
         self._in_progress += 1
         self._idle.clear()
         try:
@@ -142,7 +136,8 @@ class Tenant:
                 shop.front.arrivals.take_over(scope)
                 await shop.front(scope, receive, send)
             else:
-                await _refuse(shop, "tenant_queue", Overloaded(TOO_MUCH), scope, send)
+                shop.front.metrics.refusals.labels("tenant_queue").inc()
+                await send_reply(scope, send, problem_reply(Overloaded(TOO_MUCH)))
         finally:
             self._in_progress -= 1
             self._meter.debit_events(metrics.events_recorded - self._counted_events)
@@ -176,7 +171,8 @@ class Tenant:
         opened = opened_engine(self.folder, running, inputs, outputs)
         app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
         engine = opened.engine
-        gate = KeyGate(AuditTrail(app, engine.record), keys, options, lambda user_id: is_merged(engine.fold, user_id))
+        quota = QuotaGate(AuditTrail(app, engine.record), lambda: self._meter, options, time.monotonic)
+        gate = KeyGate(quota, keys, options, lambda user_id: is_merged(engine.fold, user_id))
         return OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
 
     def publish(self, url: str) -> None:
@@ -215,12 +211,6 @@ class Tenant:
         engine = self._shop.running.engine
         engine.refresh_metrics()
         return engine.metrics.text()
-
-
-async def _refuse(shop: OpenShop, reason: str, error: MidstreamError, scope: Scope, send: Send) -> None:
-    """Refuse a request before anything of the shop has read it."""
-    shop.front.metrics.refusals.labels(reason).inc()
-    await send_reply(scope, send, problem_reply(error))
 
 
 def shop_options(own: ServerOptions, root: ServerOptions) -> ServerOptions:

@@ -188,9 +188,11 @@ def audit_command(limit: Count = 50, folder: Folder = HERE, as_json: AsJson = Fa
     from midstream.app.tenants.folders import TenantFolders
     from midstream.serving.tenants.audit_file import changes_of
 
-    found = changes_of(TenantFolders(folder).audit, limit)
+    found, unreadable = changes_of(TenantFolders(folder).audit, limit)
+    if unreadable:
+        say(f"{unreadable} lines cannot be read; a crash cuts one short")
     if as_json:
-        print_json({"changes": found})
+        print_json({"changes": found, "unreadable": unreadable})
         return
     rows = ((_time(each.time), each.who, each.address, f"{each.method} {each.route}", each.tenant) for each in found)
     out.print(table_of(("time", "who", "from", "what", "tenant"), rows))

@@ -5,7 +5,6 @@ that decide by what a body says. Requests between processes of one server do not
 received one from outside has judged it, and tells who the caller is.
 """
 
-import math
 import secrets
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -35,7 +34,7 @@ from midstream.serving.access.scopes import (
 )
 from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, IsMerged, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
-from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas
+from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas, whole_s
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
 from midstream.serving.http.parsing import any_query_fields, decode_any
 from midstream.serving.http.problems import (
@@ -232,7 +231,7 @@ class KeyGate:
         lacks_s = quotas.take(of_whom, self.arrivals.now())
         if lacks_s:
             self.metrics.refusals.labels("quota").inc()
-            raise QuotaSpent(math.ceil(lacks_s) + secrets.randbelow(RETRY_S))
+            raise QuotaSpent(whole_s(lacks_s) + secrets.randbelow(RETRY_S))
 
     async def _limited(self, caller: Caller, scope: Scope, receive: Receive) -> Receive:
         """Judge a question by what it names; return where its body is read again.

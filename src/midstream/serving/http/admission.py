@@ -50,6 +50,18 @@ since no reserve for an unseen wait is needed. The wait is known in a shrinking 
 answer left a short while ago."""
 RETRY_S: Final = 3
 """``Retry-After`` is 1 to this."""
+LACKS_S_MAX: Final = 86_400
+"""Longest wait for a token that is told."""
+
+
+def whole_s(lacks_s: float) -> int:
+    """Return whole seconds until a token, a day at most: of a tiny rate they are beyond every number.
+
+    Example:
+        >>> whole_s(0.2), whole_s(1e309)
+        (1, 86400)
+    """
+    return math.ceil(min(lacks_s, LACKS_S_MAX))
 
 
 class Quotas:
@@ -201,7 +213,7 @@ class Admission:
         if not lacks_s:
             return None
         self._metrics.refusals.labels("quota").inc()
-        return problem_reply(QuotaSpent(math.ceil(lacks_s) + self._below(RETRY_S)))
+        return problem_reply(QuotaSpent(whole_s(lacks_s) + self._below(RETRY_S)))
 
     def _caller(self, scope: Scope) -> bytes | str | None:
         """Return the name of a caller: its API key, else the configured header, else the address.

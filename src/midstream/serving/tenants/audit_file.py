@@ -44,30 +44,40 @@ class AuditFile:
 
 
 def append_change(path: Path, change: TenantChange) -> None:
-    """Append a change to a file and make it durable.
+    """Append a change to a file and make it durable; a line that a crash cut short is ended before.
 
     Raises:
         OSError: The disk.
     """
     make_folder(path.parent)
-    descriptor = open_file(path, os.O_WRONLY | os.O_APPEND)
+    descriptor = open_file(path, os.O_RDWR | os.O_APPEND)
     try:
-        os.write(descriptor, msgspec.json.encode(change) + b"\n")
+        size = os.fstat(descriptor).st_size
+        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, b"\n" * is_cut + msgspec.json.encode(change) + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def changes_of(path: Path, limit: int) -> list[TenantChange]:
-    """Return the newest changes, the newest first; a line that a crash cut short is left out.
+def changes_of(path: Path, limit: int) -> tuple[list[TenantChange], int]:
+    """Return the newest changes, the newest first, and the number of lines that cannot be read.
+
+    A crash cuts a line short; the others are whole.
 
     Args:
         path: Of the file.
         limit: At most so many.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
-    whole = [each for each in lines if each.endswith(b"\n")][-limit:]
-    return [msgspec.json.decode(each, type=TenantChange) for each in reversed(whole)]
+        return [], 0
+    found: list[TenantChange] = []
+    unreadable = 0
+    for line in filter(None, reversed(lines)):
+        try:
+            found.append(msgspec.json.decode(line, type=TenantChange))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            unreadable += 1
+    return found[:limit], unreadable

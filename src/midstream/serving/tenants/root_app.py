@@ -34,7 +34,15 @@ from midstream.serving.http.responses import (
 )
 from midstream.serving.operation import METRICS_TEXT
 from midstream.serving.tenants.audit_file import TenantChange
-from midstream.serving.tenants.types import PAGE, TenantQuota, Tenants, TenantWish, require_name
+from midstream.serving.tenants.types import (
+    PAGE,
+    REASON_MAX,
+    TenantQuota,
+    Tenants,
+    TenantWish,
+    require_name,
+    require_quota,
+)
 
 
 class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +55,6 @@ class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _wish = msgspec.json.Decoder(TenantWish)
 _quota = msgspec.json.Decoder(TenantQuota)
 _suspend = msgspec.json.Decoder(SuspendBody)
-_REASON_MAX: Final = 200
 _READS: Final = frozenset(("GET", "HEAD"))
 _Route: TypeAlias = Callable[[str, Scope, Receive], Awaitable[Reply]]
 
@@ -114,15 +121,16 @@ class RootApp:
     async def _create(self, _name: str, scope: Scope, receive: Receive) -> Reply:
         wish = decode_json(_wish, await read_body(scope, receive, self._limits))
         require_name(wish.name, "/name")
+        require_quota(wish.quota, "/quota")
         return _json(await self._tenants.create(wish, _who(scope)), HTTPStatus.CREATED)
 
     async def _set_quota(self, name: str, scope: Scope, receive: Receive) -> Reply:
         quota = decode_json(_quota, await read_body(scope, receive, self._limits))
-        return _json(await self._tenants.set_quota(name, quota))
+        return _json(await self._tenants.set_quota(name, require_quota(quota, "")))
 
     async def _suspend(self, name: str, scope: Scope, receive: Receive) -> Reply:
         body = decode_json(_suspend, await read_body(scope, receive, self._limits) or b"{}")
-        return _json(await self._tenants.suspend(name, body.reason[:_REASON_MAX]))
+        return _json(await self._tenants.suspend(name, body.reason[:REASON_MAX]))
 
     async def _resume(self, name: str, _scope: Scope, _receive: Receive) -> Reply:
         return _json(await self._tenants.resume(name))
@@ -172,19 +180,36 @@ class RootAudit:
             return
         caller = caller_of(scope)
         address = "" if caller is None else caller.address
-        target = sent_path(scope).split("/")[3][:64] if "{name}" in template else ""
-        status = 0
+        begun: list[Message] = []
 
         async def noting(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
-                if status < HTTPStatus.BAD_REQUEST:
+                begun.append(message)  # the body has the name of a tenant that was made
+                return
+            while begun:
+                start = begun.pop()
+                if (status := start["status"]) < HTTPStatus.BAD_REQUEST:
+                    target = sent_path(scope).split("/")[3] if "{name}" in template else _made(message["body"])
                     await self._note(TenantChange(0, _who(scope), address, scope["method"], template, target, status))
+                await send(start)
             await send(message)
 
         scope.pop(AT_ONCE, None)
         await self._app(scope, receive, noting)
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """Part of the answer to a creation."""
+
+    tenant: _Named
+
+
+def _made(answer: bytes) -> str:
+    return msgspec.json.decode(answer, type=_Made).tenant.name
 
 
 def _who(scope: Scope) -> str:

@@ -15,6 +15,10 @@ PREFIX: Final = "/t/"
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """As a label of a host name: one spelling on every file system, and nothing to escape in a URL."""
 RATE_MAX: Final = 1_000_000
+RATE_LEAST: Final = 0.001
+"""One in 17 minutes; of smaller rates a wait is beyond every number."""
+REASON_MAX: Final = 200
+"""Characters of the reason of a suspension; what is beyond is left out."""
 State: TypeAlias = Literal["opening", "serving", "suspended", "failed", "closing", "closed"]
 Rate: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=RATE_MAX)]
 
@@ -134,6 +138,27 @@ class Tenants(Protocol):
     async def delete(self, name: str) -> None:
         """Close one and remove its folder."""
         ...
+
+
+def require_quota(quota: TenantQuota, where: str) -> TenantQuota:
+    """Return rates that may be set.
+
+    Args:
+        quota: As somebody wishes it.
+        where: Pointer to it, or the options of a command.
+
+    Raises:
+        RequestInvalid: One is none; both are named.
+    """
+    right = f"0 for no quota, or {RATE_LEAST} to {RATE_MAX:,} a second."
+    faults = tuple(
+        Fault(f"{where}/{name}", f"{rate!r} came.", right, PAGE)
+        for name, rate in msgspec.structs.asdict(quota).items()
+        if rate != 0 and not RATE_LEAST <= rate <= RATE_MAX  # NaN is not
+    )
+    if faults:
+        raise RequestInvalid(faults)
+    return quota
 
 
 def require_name(name: str, where: str) -> str:
