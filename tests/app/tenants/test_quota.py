@@ -127,9 +127,14 @@ def test_a_tiny_rate_of_a_file_is_a_wait_of_a_day(pair):
     assert 86_400 <= int(second.headers[b"retry-after"]) < 86_410
 
 
-def test_a_file_that_cannot_be_read_hides_no_other(pair):
-    """The list without a server has it as failed."""
-    (pair.folders.of("red") / "tenant.json").write_text('{"quota": {"requests_per_second": 2e6}}')
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_file_that_cannot_be_read_hides_no_other(pair, is_folder):
+    """The list without a server has it as failed, whether its content or the disk is the reason."""
+    path = pair.folders.of("red") / "tenant.json"
+    if is_folder:
+        path.mkdir()
+    else:
+        path.write_text('{"quota": {"requests_per_second": 2e6}}')
     found = {each.name: each for each in TenantOrders(pair.folders.root).list()}
     assert (found["blue"].state, found["red"].state) == ("closed", "failed")
     assert "tenant.json" in found["red"].reason

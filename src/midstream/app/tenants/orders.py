@@ -179,7 +179,7 @@ class TenantOrders:
         """Return a tenant for the list: one whose file cannot be read hides no other."""
         try:
             return self._closed(name)
-        except ConfigInvalid as error:
+        except (ConfigInvalid, OSError) as error:
             return TenantView(name, "failed", str(error), f"{PREFIX}{name}/", 0, 0, TenantQuota())
 
     def _closed(self, name: str) -> TenantView:
