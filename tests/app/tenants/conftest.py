@@ -70,9 +70,19 @@ class Server:
         return asyncio.run(main())
 
     async def ask(
-        self, method, path, body=None, key="", headers=(), query=b"", raw=None, content_type=b"application/json"
+        self,
+        method,
+        path,
+        body=None,
+        key="",
+        headers=(),
+        query=b"",
+        raw=None,
+        content_type=b"application/json",
+        *,
+        stays=False,
     ):
-        """Return the answer of the port."""
+        """Return the answer of the port; a client that ``stays`` reads to the end."""
         content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent_headers = [(b"host", b"test"), (b"content-type", content_type), *headers]
         sent_headers.append((b"content-length", str(len(content)).encode()))
@@ -81,6 +91,8 @@ class Server:
         pieces, sent = [{"type": "http.request", "body": content, "more_body": False}], []
 
         async def receive():
+            if stays and not pieces:
+                await asyncio.Event().wait()
             return pieces.pop() if pieces else {"type": "http.disconnect"}
 
         async def send(message):

@@ -8,10 +8,12 @@ import pytest
 
 from midstream.app.opening import DATA_NAME
 from midstream.app.tenants.folders import TenantFile
+from midstream.core.durations import Duration
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder, open_file
+from midstream.serving.options import ServerOptions
 from midstream.serving.tenants.types import TenantQuota
 from tests.app.tenants.conftest import Server
 
@@ -210,3 +212,103 @@ def test_a_file_behind_a_link_keeps_its_owner(tmp_path):
     (shops / "audit.ndjson").symlink_to(secret)
     os.close(open_file(shops / "audit.ndjson", os.O_WRONLY | os.O_APPEND))
     assert secret.stat().st_uid == 0
+
+
+def test_an_open_stream_ends_with_its_tenant(pair):
+    """A suspension does not wait for it, nothing of the shop is sent behind it, and the next shop counts from 0."""
+
+    async def play(server):
+        await server.of("red", "GET", "/console")  # the pages are made when they are asked for first
+        stream = asyncio.create_task(server.of("red", "GET", "/console/live", stays=True))
+        shop = server.group.apps["red"]._shop
+        await asyncio.sleep(0.5)
+        assert len(shop.in_progress) == 1
+        began = asyncio.get_running_loop().time()
+        status = (await server.root("POST", "/v1/tenants/red/suspend", {})).status
+        took_s = asyncio.get_running_loop().time() - began
+        return status, stream.done(), took_s < 10, len(shop.in_progress), (await stream).status
+
+    assert pair.run(play) == (200, True, True, 0, 200)
+
+
+def test_a_request_that_is_not_answered_in_time_ends_before_the_shop_is_closed(server):
+    """It is a 503, and its task has let go of the shop."""
+    server.options = ServerOptions(allow_hosts=("test",), stop_wait_max=Duration("1s"))
+    server.add("red")
+
+    async def play(server):
+        shop = server.group.apps["red"]._shop
+        began = asyncio.Event()
+
+        class Front:
+            metrics, arrivals = shop.front.metrics, shop.front.arrivals
+
+            async def __call__(self, *_):
+                began.set()
+                await asyncio.Event().wait()
+
+        shop.front = Front()
+        hangs = asyncio.create_task(server.of("red", "GET", "/v1/models"))
+        await began.wait()
+        suspended = await server.root("POST", "/v1/tenants/red/suspend", {})
+        return suspended.status, hangs.done(), (await hangs).status
+
+    assert server.run(play) == (200, True, 503)
+
+
+def test_an_opening_that_fails_behind_the_engine_lets_go_of_the_folder(pair, monkeypatch):
+    """The tenant is resumed once the reason is gone."""
+
+    def fails(*_):
+        message = "a bug"
+        raise ValueError(message)
+
+    async def play(server):
+        await server.root("POST", "/v1/tenants/red/suspend", {})
+        with monkeypatch.context() as patch:
+            patch.setattr("midstream.app.tenants.tenant.KeyGate", fails)
+            asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+            first = (await server.root("POST", "/v1/tenants/red/resume")).json()["state"]
+        return first, (await server.root("POST", "/v1/tenants/red/resume")).json()["state"]
+
+    assert pair.run(play) == ("failed", "serving")
+
+
+def test_a_resumption_whose_caller_goes_is_finished(pair):
+    """The state is not left as that of an opening without an end."""
+
+    async def play(server):
+        await server.root("POST", "/v1/tenants/red/suspend", {})
+        resumed = asyncio.create_task(server.group.resume("red"))
+        await asyncio.sleep(0.01)
+        resumed.cancel()
+        await asyncio.wait((resumed,))
+        return resumed.cancelled(), (await _states(server))["red"]
+
+    assert pair.run(play) == (True, "serving")
+
+
+def test_a_stop_closes_all_tenants_past_an_error_of_one(pair, monkeypatch, caplog):
+    """The error is raised behind them and logged, also while a tenant is taken from the list."""
+
+    async def main():
+        async with pair.running():
+            group = pair.group
+            left.append(group.apps["red"])
+            shop = group.apps["blue"].running
+            stops = type(shop).stop
+
+            async def stop(self):
+                await stops(self)
+                if self is shop:
+                    group.apps.pop("blue")
+                    message = "no room"
+                    raise OSError(message)
+
+            monkeypatch.setattr(type(shop), "stop", stop)
+
+    left = []
+    with pytest.raises(OSError, match="no room"):
+        asyncio.run(main())
+    assert (left[0].state, left[0].running) == ("closing", None)
+    assert "tenant_not_closed" in caplog.text

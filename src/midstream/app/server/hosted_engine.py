@@ -92,18 +92,18 @@ class HostedEngine:
         self._folder.mkdir(parents=True, exist_ok=True)
         config = self._config or config_of(self._folder)
         require_hosted(config.server)
+        keys = watch_keys(DataFolder(self._folder / DATA_NAME), identity=config.identity)
         async with AsyncExitStack() as undo:
             with one_owner():
                 running, inputs, outputs = open_with_groups(self._folder, config)
             await undo.enter_async_context(running)
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
+            trail, engine = AuditTrail(app, opened.engine.record), opened.engine
+            gate = KeyGate(trail, keys, config.server, lambda user_id: is_merged(engine.fold, user_id))
+            self._guarded = guarded(gate, config.server) if self._checks_origin else gate
+            self._app = app
             self._stack = undo.pop_all()
-        keys = watch_keys(DataFolder(self._folder / DATA_NAME), identity=config.identity)
-        trail, engine = AuditTrail(app, opened.engine.record), opened.engine
-        gate = KeyGate(trail, keys, config.server, lambda user_id: is_merged(engine.fold, user_id))
-        self._guarded = guarded(gate, config.server) if self._checks_origin else gate
-        self._app = app
         return self
 
     async def __aexit__(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -40,6 +41,9 @@ from midstream.serving.tenants.types import (
     TenantView,
     TenantWish,
 )
+
+CLOSINGS_MAX: Final = 8
+"""Tenants that are closed at once when the server stops: each may wait for its requests."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,13 +80,26 @@ class TenantGroup:
             await asyncio.shield(self._opening)
 
     async def stop(self) -> None:
-        """Close all tenants, one after another: the last snapshot of each is written by a child."""
+        """Close all tenants, some at once: the last snapshot of each is written by a child, one child at a time.
+
+        Where one cannot be closed, the others are; the first error is raised behind them.
+        """
         self._is_stopping = True
         if self._opening is not None:
             await asyncio.wait((self._opening,))  # a shop that is being opened is closed below, with what it has
-        for each in self.apps.values():
-            async with each.changing:
-                await each.close("closing", "the server stops", self._wait_s_max)
+        turns = asyncio.Semaphore(CLOSINGS_MAX)
+        tenants = tuple(self.apps.values())
+        ends = await asyncio.gather(*(self._close(each, turns) for each in tenants), return_exceptions=True)
+        errors = [(each.name, error) for each, error in zip(tenants, ends, strict=True) if error is not None]
+        for name, error in errors:
+            reason = f"{type(error).__name__}: {error}"
+            log_fact(Fact("tenant_not_closed", "error", {"tenant": name, "reason": reason}, name))
+        if errors:
+            raise errors[0][1]
+
+    async def _close(self, tenant: Tenant, turns: asyncio.Semaphore) -> None:
+        async with turns, tenant.changing:
+            await tenant.close("closing", "the server stops", self._wait_s_max)
 
     def publish(self, url: str) -> None:
         """Write down where each shop is found; ``url`` is that of the server."""

@@ -7,8 +7,8 @@ answered 503 with the reason, and nothing of its folder is held.
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +27,12 @@ from midstream.engine.instance import Instance
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.access.audit_trail import AuditTrail
+from midstream.serving.access.console_session import LIVE_PATH
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import asgi
 from midstream.serving.http.admission import FREE
 from midstream.serving.http.problems import TenantUnavailable, problem_reply
-from midstream.serving.http.responses import Receive, Scope, Send, send_reply
+from midstream.serving.http.responses import Message, Receive, Scope, Send, send_reply
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from midstream.serving.tenants.fair_turns import FairTurns
@@ -45,6 +46,8 @@ _SHOWN: Final = {
 }
 UNBOUNDED: Final = 1 << 30
 """Of health and metrics: a supervisor would take a refusal for a dead process."""
+END_S_MAX: Final = 5.0
+"""From the cancellation of a request to its end."""
 TOO_MUCH: Final = "More is asked of this tenant than it can answer beside the others."
 
 
@@ -58,7 +61,28 @@ class SharedParts:
     """Returns time, randomness and the turns of folding and of child processes, for one opening."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
+class InProgress:
+    """A request that is being answered."""
+
+    task: asyncio.Task[None] | None
+    is_endless: bool
+    """Whether it is a stream that ends by its time alone."""
+    is_ended: bool = False
+    """Whether the shop ended it, and not the server of the port."""
+
+    def end(self) -> None:
+        """Cancel it once."""
+        if self.task is not None and not self.is_ended:
+            self.is_ended = True
+            self.task.cancel()
+
+    def take_back(self) -> bool:
+        """Return whether the cancellation is the shop's alone: then the task goes on."""
+        return self.is_ended and self.task is not None and not self.task.uncancel()
+
+
+@dataclass(slots=True, eq=False)
 class OpenShop:
     """An open shop and its app."""
 
@@ -66,6 +90,41 @@ class OpenShop:
     front: RequestOrigin
     waiting_max: int
     """Requests that wait for their turn among tenants."""
+    in_progress: set[InProgress] = field(default_factory=set[InProgress])
+    _is_idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _counted_events: int = 0
+
+    def uncounted_events(self) -> int:
+        """Return the events that were recorded since the last call."""
+        recorded = self.front.metrics.events_recorded
+        found, self._counted_events = recorded - self._counted_events, recorded
+        return found
+
+    async def end_requests(self, wait_s_max: float) -> None:
+        """Wait until no request is in progress; end those that have no end, and after so long all others."""
+        for each in tuple(self.in_progress):
+            if each.is_endless:
+                each.end()
+        await self._idle(wait_s_max)
+        for each in tuple(self.in_progress):
+            each.end()
+        await self._idle(END_S_MAX)
+
+    def begin(self, request: InProgress) -> None:
+        """Count a request as in progress."""
+        self.in_progress.add(request)
+        self._is_idle.clear()
+
+    def end(self, request: InProgress) -> None:
+        """Count it no more."""
+        self.in_progress.discard(request)
+        if not self.in_progress:
+            self._is_idle.set()
+
+    async def _idle(self, wait_s_max: float) -> None:
+        if self.in_progress:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), wait_s_max)
 
 
 class Tenant:
@@ -84,7 +143,6 @@ class Tenant:
         self.folder = folder
         self._file = TenantFile()
         self._meter = TenantMeter(self._file.quota, time.monotonic())
-        self._counted_events = 0
         self.state: State = "opening"
         self.reason = ""
         """Why it does not serve, in words for the operator."""
@@ -94,9 +152,6 @@ class Tenant:
         self._outside = shared.outside
         self._turns = shared.turns
         self._shop: OpenShop | None = None
-        self._in_progress = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def file(self) -> TenantFile:
@@ -127,32 +182,53 @@ class Tenant:
             reason = self.reason if self.state == "suspended" else _SHOWN.get(self.state, "")
             await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}. {reason}")))
             return
-        metrics = shop.front.metrics
-        self._in_progress += 1
-        self._idle.clear()
+        request = InProgress(asyncio.current_task(), is_endless=scope["path"] == LIVE_PATH)
+        shop.begin(request)
+        told = False
+
+        async def telling(message: Message) -> None:
+            nonlocal told
+            told = True
+            await send(message)
+
         try:
             if await self._turns.turn(self.name, UNBOUNDED if scope["path"] in FREE else shop.waiting_max):
                 # Only now: what the others' turns took is no queue of this tenant.
                 shop.front.arrivals.take_over(scope)
-                await shop.front(scope, receive, send)
+                await shop.front(scope, receive, telling)
             else:
                 shop.front.metrics.refusals.labels("tenant_queue").inc()
-                await send_reply(scope, send, problem_reply(Overloaded(TOO_MUCH)))
+                await send_reply(scope, telling, problem_reply(Overloaded(TOO_MUCH)))
+        except asyncio.CancelledError:
+            if not request.take_back():
+                raise
+            if not told:
+                await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}.")))
+            elif request.is_endless:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._in_progress -= 1
-            self._meter.debit_events(metrics.events_recorded - self._counted_events)
-            self._counted_events = metrics.events_recorded
-            if not self._in_progress:
-                self._idle.set()
+            shop.end(request)
+            self._meter.debit_events(shop.uncounted_events())
 
     async def open(self) -> None:
         """Open the shop; what prevents it is kept as the reason, and other tenants go on. Hold ``changing``."""
         self.state, self.reason = "opening", ""
         task = asyncio.create_task(self._opened(), name=f"midstream-tenant-{self.name}")
-        await asyncio.wait((task,))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:  # a folder that is being opened cannot be let go of before
+                cancelled = error
+        self._take_opened(task)
+        if cancelled is not None:
+            raise cancelled
+
+    def _take_opened(self, task: asyncio.Task[OpenShop]) -> None:
+        """Take the result of an opening."""
         error = task.exception()
         if error is None:
-            self._shop, self.state, self._counted_events = task.result(), "serving", 0
+            self._shop, self.state = task.result(), "serving"
             return
         self.state, self.reason = "failed", f"{type(error).__name__}: {error}"
         if not isinstance(error, MidstreamError | OSError):
@@ -166,14 +242,17 @@ class Tenant:
         running, inputs, outputs = await asyncio.to_thread(
             open_with_groups, self.folder, config, outside=self._outside()
         )
-        await running.start()
-        options = shop_options(config.server, self._options)
-        opened = opened_engine(self.folder, running, inputs, outputs)
-        app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
-        engine = opened.engine
-        quota = QuotaGate(AuditTrail(app, engine.record), lambda: self._meter, options, time.monotonic)
-        gate = KeyGate(quota, keys, options, lambda user_id: is_merged(engine.fold, user_id))
-        return OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
+        async with AsyncExitStack() as undo:
+            await undo.enter_async_context(running)
+            options = shop_options(config.server, self._options)
+            opened = opened_engine(self.folder, running, inputs, outputs)
+            app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
+            engine = opened.engine
+            quota = QuotaGate(AuditTrail(app, engine.record), lambda: self._meter, options, time.monotonic)
+            gate = KeyGate(quota, keys, options, lambda user_id: is_merged(engine.fold, user_id))
+            shop = OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
+            undo.pop_all()
+        return shop
 
     def publish(self, url: str) -> None:
         """Write down where commands of this machine find the shop; ``url`` is that of the root."""
@@ -187,15 +266,19 @@ class Tenant:
                 log_fact(Fact("tenant_address_lost", "warning", fields, self.name))
 
     async def close(self, state: State, reason: str, wait_s_max: float) -> None:
-        """Answer the requests in progress, for so long at most, and close the shop. Hold ``changing``."""
+        """Answer the requests in progress, for so long at most, and close the shop. Hold ``changing``.
+
+        Streams without an end are ended at once, and what is not answered in time is ended then.
+        """
         shop, self._shop = self._shop, None
         self.state, self.reason = state, reason
         if shop is None:
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), wait_s_max)
-        withdraw(self.folder / DATA_NAME)
-        await shop.running.stop()
+        try:
+            await shop.end_requests(wait_s_max)
+            withdraw(self.folder / DATA_NAME)
+        finally:
+            await shop.running.stop()
 
     def stay_closed(self, reason: str) -> None:
         """Give a closed tenant the state in which a start would find it. Hold ``changing``."""

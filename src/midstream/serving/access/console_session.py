@@ -12,6 +12,8 @@ from typing import Final
 from midstream.serving.http.responses import MOUNTED_AT, Reply, Scope
 
 CONSOLE_PATH: Final = "/console"
+LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
+"""A stream of server-sent events."""
 SESSION_PATH: Final = "/console/session"
 SESSION_S_MAX: Final = 12 * 3_600
 """After which a browser forgets the key: a day of work."""
@@ -43,7 +45,7 @@ def sign_in_reply(scope: Scope) -> Reply | None:
     """Return what leads a person to the page where a key is given; None = no person looks at a page of the console."""
     path: str = scope["path"]
     is_page = path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")
-    if scope["method"] != "GET" or not is_page or path == f"{CONSOLE_PATH}/live":
+    if scope["method"] != "GET" or not is_page or path == LIVE_PATH:
         return None
     where = f"{_mounted_at(scope)}{SESSION_PATH}".encode("latin-1", "replace")
     return Reply(303, b"", headers=((b"location", where), (b"cache-control", b"no-store")))

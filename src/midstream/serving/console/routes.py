@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from midstream.core.errors import Fault
 from midstream.engine.requests.schema import PAGE
 from midstream.serving.access.callers import caller_of
-from midstream.serving.access.console_session import CONSOLE_PATH, SESSION_PATH, session_cookie
+from midstream.serving.access.console_session import CONSOLE_PATH, LIVE_PATH, SESSION_PATH, session_cookie
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
 from midstream.serving.console.page_templates import Templates
@@ -52,7 +52,7 @@ def add_console_routes(app: FastAPI) -> None:
             templates, request, ConsolePage("now.html", {"figures": await live.figures(), **await live.health()})
         )
 
-    @app.get(f"{CONSOLE_PATH}/live", include_in_schema=False)
+    @app.get(LIVE_PATH, include_in_schema=False)
     async def get_live(request: Request) -> Response:
         """Fragments of the first page, each two seconds, as server-sent events."""
         if live.open >= STREAMS_MAX:
