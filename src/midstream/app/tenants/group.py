@@ -122,8 +122,8 @@ class TenantGroup:
                 failures = await asyncio.to_thread(self.folders.empty_trash)
             except OSError as error:
                 failures = {self.folders.trash: error}
-        for path, error in failures.items():
-            _log_left(path, error)
+        for path, cause in failures.items():
+            _log_left(path, cause)
 
     async def _open(self, tenant: Tenant) -> None:
         """Open a tenant unless its file says that it is suspended. Hold its lock."""
