@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from midstream.core.errors import AddressUnavailable, ConfigInvalid, Fault
-from midstream.engine.answer.lookups import is_merged
+from midstream.engine.answer.user_ids import UserIds
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.listeners import Listener
 from midstream.events.wire import Accept
@@ -172,7 +172,7 @@ async def _serve_opened(
     elsewhere = ALONE if company is None else company.elsewhere
     made = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
     app = AuditTrail(made, opened.engine.record)
-    front = app if keys is None else KeyGate(app, keys, options, lambda user_id: is_merged(opened.engine.fold, user_id))
+    front = app if keys is None else KeyGate(app, keys, options, UserIds(lambda: opened.engine.fold))
     with (
         signals.noted(opened.engine.facts.note),
         _listening(options) as listener,

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from midstream.core.kinds import Operation
+from midstream.events.values import merged_id
 from midstream.serving.access.api_keys import KeyWish
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_file import KeyFile
@@ -29,6 +31,26 @@ class Clocks:
         self.seconds += LOOK_S
 
 
+class Ids:
+    """Ids of the events that an engine was given, and those that a test takes for merged."""
+
+    def __init__(self, engine, merged):
+        self.engine = engine
+        self.merged = merged
+
+    def merges(self):
+        return [each for each in self.engine.events if each.operation == Operation.MERGE]
+
+    def is_merged(self, user_id):
+        return user_id in self.merged or any(merged_id(each.body) == user_id for each in self.merges())
+
+    def is_known(self, user_id):
+        return any(each.user_id == user_id for each in self.engine.events)
+
+    def merged_count(self, user_id):
+        return sum(each.user_id == user_id for each in self.merges())
+
+
 class KeyedClient:
     """Asks an app behind the gate of keys, with the keys of a folder."""
 
@@ -40,7 +62,8 @@ class KeyedClient:
         self.behind = client.app._app
         self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms, tokens=tokens)
         self.merged = set()
-        self.gate = KeyGate(self.behind, self.watch, options, lambda user_id: user_id in self.merged)
+        self.users = Ids(client.engine, self.merged)
+        self.gate = KeyGate(self.behind, self.watch, options, self.users)
         client.app = RequestOrigin(self.gate, options)
 
     def make(self, *scopes, name="", **wish):

@@ -1,5 +1,6 @@
 """Browser keys: a page of the key's origins speaks for the user that a token proves, or for an id of its own."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -8,7 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
+from midstream.serving.access.page_merges import MERGED_MAX, PageMerges
 from midstream.serving.access.user_tokens import HEADER, LIFE_S_MAX, claims_of
+from midstream.serving.http.problems import MergeRefused
 from tests.serving.access.conftest import NOW_MS
 
 ORIGIN = "https://shop.example"
@@ -41,6 +44,16 @@ class Page:
         if proof is not None:
             sent[HEADER.decode()] = proof
         return self.keyed.ask(self.key, method, path, body, {name: value for name, value in sent.items() if value})
+
+    def view(self, user_id):
+        """Send a view under an id of the page's own."""
+        answer = self.ask("POST", "/v1/events", {"type": "view", "user_id": user_id, "item_id": "mug"})
+        assert answer.json()["recorded"] == 1
+
+    def merge(self, user_id, merged):
+        """Merge an id into the user of a good token; return the answer."""
+        proof = token(self.secret, sub=user_id)
+        return self.ask("POST", f"/v1/users/{user_id}/merge", {"user_id": merged}, proof=proof)
 
     def may(self, body, path="/v1/recommendations", **options):
         """Return whether a question is let in."""
@@ -245,7 +258,7 @@ def test_page_merges_its_own_id_into_the_user_of_its_token_alone(page):
     """A visitor signs in: no other user takes the acts, and nobody's named account becomes another's."""
     good = token(page.secret)
     path = "/v1/users/ann/merge"
-    assert page.may({"user_id": ANON}, path, proof=good)
+    page.view(ANON)
     assert not page.may({"user_id": ANON}, path)
     assert not page.may({"user_id": ANON}, "/v1/users/bob/merge", proof=good)
     for other in ("bob", "ann", "anon-7", f"{ANON} "):
@@ -254,14 +267,16 @@ def test_page_merges_its_own_id_into_the_user_of_its_token_alone(page):
     assert not page.may(b'{"us\\u0065r_id": "bob"}', path, proof=good)
     assert not page.may({"user_id": ANON}, path, proof=good, **{"content-type": "application/x-ndjson"})
     assert page.ask("GET", path, proof=good).status_code in {403, 405}
-    page.keyed.merged.add(ANON)
-    assert not page.may({"user_id": ANON}, path, proof=good)
+    assert page.may({"user_id": ANON}, path, proof=good)
+    again = page.ask("POST", path, {"user_id": ANON}, proof=good)
+    assert (again.status_code, again.json()["pointer"]) == (403, "/user_id")
 
 
 @pytest.mark.parametrize("sent", ["ann/x", "ann", "änn", "a%2Fb"])
 def test_user_in_a_path_is_read_as_the_route_reads_it(page, sent):
     """An id with a slash or a percent sign is the token's, or is refused."""
     path = f"/v1/users/{quote(sent, safe='')}/merge"
+    page.view(ANON)
     assert page.may({"user_id": ANON}, path, proof=token(page.secret, sub=sent))
     assert not page.may({"user_id": ANON}, path, proof=token(page.secret, sub=f"{sent}2"))
     assert not page.may({"user_id": ANON}, path, proof=token(page.secret, sub=quote(sent, safe="") + "%"))
@@ -273,3 +288,74 @@ def test_merge_of_a_page_needs_the_scope_of_events(keyed):
     assert not asking.may({"user_id": ANON}, "/v1/users/ann/merge", proof=token(asking.secret))
     server = keyed.make("events:write", "recommend")
     assert keyed.ask(server, "POST", "/v1/users/ann/merge", {"user_id": ANON}).status_code == 403
+
+
+def anonymous(number):
+    return f"anon-{number:016d}"
+
+
+def test_one_visitor_merges_a_share_of_ids(page):
+    """The table of merged ids is everybody's: who fills it would undo the merges of others."""
+    page.view(anonymous(999))
+    assert page.merge("victim", anonymous(999)).status_code == 200
+    for number in range(MERGED_MAX + 1):
+        page.view(anonymous(number))
+    answers = [page.merge("mallory", anonymous(number)) for number in range(MERGED_MAX + 1)]
+    assert [each.status_code for each in answers] == [200] * MERGED_MAX + [409]
+    problem = answers[-1].json()
+    assert (problem["type"], problem["pointer"]) == ("urn:midstream:merge-refused", "user_id")
+    assert len(page.keyed.users.merges()) == MERGED_MAX + 1
+    assert page.merge("victim", anonymous(MERGED_MAX)).status_code == 200
+    server = page.keyed.make("catalogue")
+    page.view(anonymous(998))
+    body = {"user_id": anonymous(998)}
+    assert page.keyed.ask(server, "POST", "/v1/users/mallory/merge", body).status_code == 200
+
+
+def test_id_that_no_event_named_is_not_merged(page):
+    """Ids that are made up cost nothing; an id is merged as soon as an event named it."""
+    refused = page.merge("ann", ANON)
+    assert (refused.status_code, refused.json()["pointer"]) == (409, "/user_id")
+    assert refused.json()["type"] == "urn:midstream:merge-refused"
+    assert page.keyed.users.merges() == []
+    page.view(ANON)
+    assert page.merge("ann", ANON).status_code == 200
+
+
+class Users:
+    """Ids of which all are known after a number of questions, and 48 are merged."""
+
+    def __init__(self, unknown=0):
+        self.unknown = unknown
+
+    def is_merged(self, _user_id):
+        return False
+
+    def is_known(self, _user_id):
+        self.unknown -= 1
+        return self.unknown < 0
+
+    def merged_count(self, _user_id):
+        return MERGED_MAX - 2
+
+
+def test_merges_that_are_under_way_count():
+    """Many at once are judged before the first one is in the state."""
+
+    async def run():
+        merges, scopes = PageMerges(Users()), [{} for _ in range(3)]
+        for scope in scopes[:2]:
+            await merges.begin(scope, "ann", ANON)
+        with pytest.raises(MergeRefused):
+            await merges.begin(scopes[2], "ann", ANON)
+        await merges.begin(scopes[2], "bob", ANON)
+        merges.end(scopes[0])
+        merges.end(scopes[0])
+        await merges.begin({}, "ann", ANON)
+
+    asyncio.run(run())
+
+
+def test_merge_waits_for_events_that_are_acknowledged():
+    """A process that follows another one knows an id a moment later."""
+    asyncio.run(PageMerges(Users(unknown=2)).begin({}, "ann", ANON))

@@ -49,7 +49,10 @@ def test_content_named_by_its_hash_is_kept(client):
         assert found.headers["cache-control"] == "public, max-age=300"
         again = client.ask("GET", path, headers={"if-none-match": f'"other", {found.headers["etag"]}'})
         assert (again.status_code, again.content) == (304, b"")
-        assert client.ask("GET", path, headers={"if-none-match": '"other"'}).status_code == 200
+        for weak in (f"W/{found.headers['etag']}", f'W/"other", W/{found.headers["etag"]}', "*", " * "):
+            assert client.ask("GET", path, headers={"if-none-match": weak}).status_code == 304, weak
+        for other in ('"other"', 'W/"other"', '"*"'):
+            assert client.ask("GET", path, headers={"if-none-match": other}).status_code == 200, other
     assert client.ask("GET", f"{SCRIPT_PATH}?w=1").status_code == 400
 
 

@@ -18,6 +18,7 @@ from midstream.serving.access.callers import CALLER_HEADER, TellingCaller
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch
+from midstream.serving.access.visitors import NoUsers
 from midstream.serving.app import OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.proxy import LeaderGone, Passage
@@ -327,7 +328,7 @@ def test_key_of_a_follower_holds_at_the_leader(tmp_path):
     async def play(found):
         file = KeyFile(tmp_path / "keys")
         key = file.create(KeyWish("shop", ("events:write",)), 1, "cli:test").key
-        found.app = KeyGate(found.app, KeyWatch(file, lambda: 0.0, lambda: 1), ServerOptions(), lambda _: False)
+        found.app = KeyGate(found.app, KeyWatch(file, lambda: 0.0, lambda: 1), ServerOptions(), NoUsers())
         claim = b'{"who":"key:0","address":"","scopes":["admin"]}'
         headers = {"authorization": f"Bearer {key}", CALLER_HEADER.decode(): claim.decode()}
         events = [EVENT, {"type": "item", "item_id": "mug"}]

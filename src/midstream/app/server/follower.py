@@ -30,7 +30,7 @@ from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.active_config import Service
-from midstream.engine.answer.lookups import is_merged
+from midstream.engine.answer.user_ids import UserIds
 from midstream.engine.engine import Engine, EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.served_forwarder import Forwarding, lot_length
@@ -218,7 +218,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         behind = FollowedApp(app, engine, leader, flush, place.is_current)
         keys = watch_keys(data, f"follower-{order.number}", identity=config.identity, is_closed=order.asks_for_keys)
-        front = KeyGate(behind, keys, options, lambda user_id: is_merged(engine.fold, user_id))
+        front = KeyGate(behind, keys, options, UserIds(lambda: engine.fold))
         await serve_share(front, options, share, engine.facts)
     hearing.cancel()
     await indexing.stop()

@@ -19,7 +19,7 @@ from midstream.app.opening import DATA_NAME, config_of
 from midstream.app.server.keys import watch_keys
 from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid, Fault, MidstreamError
-from midstream.engine.answer.lookups import is_merged
+from midstream.engine.answer.user_ids import UserIds
 from midstream.engine.folder import DataFolder
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
@@ -100,7 +100,7 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             trail, engine = AuditTrail(app, opened.engine.record), opened.engine
-            gate = KeyGate(trail, keys, config.server, lambda user_id: is_merged(engine.fold, user_id))
+            gate = KeyGate(trail, keys, config.server, UserIds(lambda: engine.fold))
             self._guarded = guarded(gate, config.server) if self._checks_origin else gate
             self._app = app
             self._stack = undo.pop_all()

@@ -26,6 +26,7 @@ from midstream.monitoring.metrics import Metrics
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.scopes import tenant_scope_needed
+from midstream.serving.access.visitors import NoUsers
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.options import ServerOptions
@@ -116,7 +117,7 @@ class TenantServer:
         root = self.root = RootApp(self.group, metrics, arrivals, limits, self._log_id)
         keys = watch_keys(DataFolder(folders.data), is_closed=True)
         audit = AuditFile(folders.audit, keys.wall_ms)
-        gate = KeyGate(RootAudit(root, audit.note), keys, options, lambda _user_id: False, tenant_scope_needed)
+        gate = KeyGate(RootAudit(root, audit.note), keys, options, NoUsers(), tenant_scope_needed)
         front = TenantDispatcher(self.group, RequestOrigin(gate, options), metrics, arrivals)
         self.group.start()
 

@@ -21,7 +21,7 @@ from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.app.server_address import Address, publish, withdraw
 from midstream.app.tenants.folders import TenantFile
 from midstream.core.errors import MidstreamError, Overloaded
-from midstream.engine.answer.lookups import is_merged
+from midstream.engine.answer.user_ids import UserIds
 from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.monitoring.fact_logger import log_fact
@@ -249,7 +249,7 @@ class Tenant:
             app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
             engine = opened.engine
             quota = QuotaGate(AuditTrail(app, engine.record), lambda: self._meter, options, time.monotonic)
-            gate = KeyGate(quota, keys, options, lambda user_id: is_merged(engine.fold, user_id))
+            gate = KeyGate(quota, keys, options, UserIds(lambda: engine.fold))
             shop = OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
             undo.pop_all()
         return shop

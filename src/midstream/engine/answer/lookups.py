@@ -141,9 +141,3 @@ def outcome_sums(fold: Fold) -> Iterator[OutcomeSums]:
     """Yield the outcome sums of slates, by placement, plan and tier, as metrics take them."""
     for each in fold.outcomes.counts():
         yield OutcomeSums(*each.group, each.slates, each.positions, each.impressions, each.acted)
-
-
-def is_merged(fold: Fold, user_id: str) -> bool:
-    """Return whether a user id was merged into another one, for whose user it stands."""
-    vocabulary = fold.vocabulary
-    return vocabulary.user_hash_of(user_id) != id_hash(user_id, vocabulary.id_key)

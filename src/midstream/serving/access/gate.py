@@ -18,6 +18,7 @@ from midstream.serving.access.console_session import cookie_key, sign_in_reply
 from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import OPERATOR_WHO, KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
+from midstream.serving.access.page_merges import PageMerges
 from midstream.serving.access.questions import asked_body, require_placements, require_question, scope_missing
 from midstream.serving.access.scopes import (
     ADMIN,
@@ -32,7 +33,7 @@ from midstream.serving.access.scopes import (
     scope_needed,
     template_of,
 )
-from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, IsMerged, PageVisitor, require_json
+from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, PageVisitor, UserIds, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas, whole_s
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
@@ -63,7 +64,7 @@ class KeyGate:
         app: Measured,
         keys: KeyWatch,
         options: ServerOptions,
-        is_merged: IsMerged,
+        users: UserIds,
         needed: Callable[[Scope], str] = scope_needed,
     ) -> None:
         """Front of an app.
@@ -72,7 +73,7 @@ class KeyGate:
             app: Gets the requests that are let in.
             keys: Of its folder.
             options: Sizes and waits of bodies.
-            is_merged: Tells which user ids stand for another user.
+            users: Ids in the state.
             needed: Finds the scope that a request needs.
         """
         self._app = app
@@ -80,7 +81,8 @@ class KeyGate:
         self.metrics = app.metrics
         self.arrivals = app.arrivals
         self._keys = keys
-        self._is_merged = is_merged
+        self._users = users
+        self._merges = PageMerges(users)
         self._limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
         self._open = frozenset((OPEN, NODES, METRICS) if options.open_metrics else (OPEN, NODES))
         self._quotas: dict[tuple[str, float, int], Quotas] = {}
@@ -108,7 +110,10 @@ class KeyGate:
             form = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
             await send_reply(scope, send, form or problem_reply(error))
             return
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._merges.end(scope)
 
     def page_origins(self) -> frozenset[bytes]:
         """Return the origins whose pages have a browser key."""
@@ -182,6 +187,7 @@ class KeyGate:
 
         Raises:
             ScopeMissing: It names another visitor than it proves, or the route or a field is not for pages.
+            MergeRefused: Its user has its share of merged ids, or no event named the id.
             MidstreamError: The body cannot be read.
         """
         path, is_merge = scope["path"], _is_merge(scope)
@@ -193,7 +199,7 @@ class KeyGate:
         now_ms = self._keys.wall_ms()
         ring = self._keys.ring()
         kin = () if ring is None else ring.user_secrets(key, now_ms)
-        visitor = PageVisitor(key, kin, scope, now_ms, self._is_merged)
+        visitor = PageVisitor(key, kin, scope, now_ms, self._users)
         if scope["method"] == "GET":
             visitor.require_query(any_query_fields(scope))
             return receive
@@ -201,7 +207,9 @@ class KeyGate:
         body = await read_body(scope, receive, self._limits)
         told = decode_any(msgspec.Raw(body), "")
         if is_merge:
-            visitor.require_merge(sent_path(scope), told)
+            ids = visitor.require_merge(sent_path(scope), told)
+            if ids is not None:
+                await self._merges.begin(scope, *ids)
         elif path == EVENTS_PATH:
             visitor.require_events(told)
         elif isinstance(told, dict):

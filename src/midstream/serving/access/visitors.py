@@ -6,8 +6,8 @@ field: a field that is added later is closed to pages until it is listed.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
 
 from midstream.core.errors import Fault
@@ -39,16 +39,44 @@ _RIGHT_ID: Final = (
     "anon- and at least 16 random letters and digits."
 )
 _RIGHT_USER: Final = "The user of a token that the shop's server signed (header midstream-user-token)."
-IsMerged = Callable[[str], bool]
-"""Tells whether a user id stands for another user."""
+
+
+class UserIds(Protocol):
+    """Ids of users, as the state knows them."""
+
+    def is_merged(self, user_id: str) -> bool:
+        """Return whether an id stands for another user."""
+        ...
+
+    def is_known(self, user_id: str) -> bool:
+        """Return whether an event named the user of an id."""
+        ...
+
+    def merged_count(self, user_id: str) -> int:
+        """Return the number of ids that stand for a user."""
+        ...
+
+
+class NoUsers:
+    """Ids of a port that has no users."""
+
+    def is_merged(self, _user_id: str) -> bool:
+        """Return that no id stands for another user."""
+        return False
+
+    def is_known(self, _user_id: str) -> bool:
+        """Return that no event named it."""
+        return False
+
+    def merged_count(self, _user_id: str) -> int:
+        """Return that no id stands for it."""
+        return 0
 
 
 class PageVisitor:
     """Who a page may speak for in one request."""
 
-    def __init__(
-        self, key: ApiKey, user_secrets: Iterable[str], scope: Scope, now_ms: int, is_merged: IsMerged
-    ) -> None:
+    def __init__(self, key: ApiKey, user_secrets: Iterable[str], scope: Scope, now_ms: int, users: UserIds) -> None:
         """Read the token of a request, which holds under one of ``user_secrets``.
 
         Raises:
@@ -59,7 +87,7 @@ class PageVisitor:
         if origin not in key.origins:
             right = f"A page of: {', '.join(key.origins)}."
             raise ScopeMissing((Fault("origin", f'"{origin[:200]}" came with the key {key.id}.', right, PAGE),))
-        self._is_merged = is_merged
+        self._is_merged = users.is_merged
         self._claims: UserClaims | None = None
         token = sent.get(HEADER)
         if token is not None:
@@ -95,24 +123,28 @@ class PageVisitor:
         for place, each in enumerate(events_within(told)):
             self.require_ids(each, f"/{place}")
 
-    def require_merge(self, path: str, told: object) -> None:
-        """Refuse a merge of another id than an anonymous one of the page's own, or into another user than the token's.
+    def require_merge(self, path: str, told: object) -> tuple[str, str] | None:
+        """Return the user of a merge and the id that becomes one of it, as a page may ask for it.
 
         Args:
             path: Path as it was sent.
             told: Decoded body; what is no object is left to the route, which refuses it.
 
+        Returns:
+            None for a body that the route refuses.
+
         Raises:
-            ScopeMissing: An id is not proven.
+            ScopeMissing: The id is no anonymous one of the page's own, or the user is not the token's.
         """
         user_id = unquote(path.split("/")[3])
         if self._claims is None or self._claims.sub != user_id:
             raise ScopeMissing((Fault("user_id", f'"{user_id[:60]}" came without proof.', _RIGHT_USER, PAGE),))
-        if not isinstance(told, dict):
-            return
-        merged = cast("dict[str, Any]", told).get("user_id")
-        if isinstance(merged, str) and not self._is_own(merged):
+        merged = cast("dict[str, Any]", told).get("user_id") if isinstance(told, dict) else None
+        if not isinstance(merged, str):
+            return None
+        if not self._is_own(merged):
             raise _unproven("/user_id", merged)
+        return user_id, merged
 
     def require_query(self, fields: Mapping[str, list[str]]) -> None:
         """Refuse a question in a query string, as one in a body.

@@ -60,12 +60,18 @@ def add_script_route(app: "FastAPI") -> None:
         tag = f'"{found.version}{"-gzip" if is_packed else ""}"'
         kept = _FOR_A_YEAR if named == found.version else _FOR_MINUTES
         headers = {**_HEADERS, "etag": tag, "cache-control": kept}
-        if tag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
+        if _is_known(tag, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         if is_packed:
             headers["content-encoding"] = "gzip"
         content = found.packed if is_packed else found.plain
         return Response(content, headers=headers, media_type="text/javascript; charset=utf-8")
+
+
+def _is_known(tag: str, known: str) -> bool:
+    """Return whether a client has a content already (RFC 9110, 13.1.2): any, or one of that tag by weak comparison."""
+    named = [each.strip() for each in known.split(",")]
+    return named == ["*"] or tag in [each.removeprefix("W/") for each in named]
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -84,6 +84,10 @@ class TenantConflict(Invalid):
     """A tenant has the name already, or is in a state in which this cannot be done."""
 
 
+class MergeRefused(Invalid):
+    """A page may not merge this id now."""
+
+
 class RouteUnknown(Invalid):
     """No route has this path."""
 
@@ -140,6 +144,7 @@ _FACES = (
     _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),
     _Face(ModelUnfit, 409, "model-refused", "That version of the model is refused"),
     _Face(TenantConflict, 409, "tenant-conflict", "The tenant is not in a state for this"),
+    _Face(MergeRefused, 409, "merge-refused", "A page may not merge this id now"),
     _Face(PlacementChanged, 409, "placement-changed", "Somebody else changed the placement"),
     _Face(Invalid, 400, "invalid", "The request cannot be used"),
     _Face(NotFound, 404, "not-found", "Nothing of that name is known"),
