@@ -33,7 +33,7 @@ from midstream.serving.access.scopes import (
     scope_needed,
     template_of,
 )
-from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, PageVisitor, UserIds, require_json
+from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, KnownUsers, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas, whole_s
 from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
@@ -64,7 +64,7 @@ class KeyGate:
         app: Measured,
         keys: KeyWatch,
         options: ServerOptions,
-        users: UserIds,
+        users: KnownUsers,
         needed: Callable[[Scope], str] = scope_needed,
     ) -> None:
         """Front of an app.

@@ -10,7 +10,7 @@ from typing import Final
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE
-from midstream.serving.access.visitors import UserIds
+from midstream.serving.access.visitors import KnownUsers
 from midstream.serving.http.problems import MergeRefused
 from midstream.serving.http.responses import Scope
 
@@ -26,7 +26,7 @@ _MERGING: Final = "midstream.merging"
 class PageMerges:
     """The merges by pages that are under way in one process."""
 
-    def __init__(self, users: UserIds) -> None:
+    def __init__(self, users: KnownUsers) -> None:
         """Start without one.
 
         Args:

@@ -41,7 +41,7 @@ _RIGHT_ID: Final = (
 _RIGHT_USER: Final = "The user of a token that the shop's server signed (header midstream-user-token)."
 
 
-class UserIds(Protocol):
+class KnownUsers(Protocol):
     """Ids of users, as the state knows them."""
 
     def is_merged(self, user_id: str) -> bool:
@@ -76,7 +76,7 @@ class NoUsers:
 class PageVisitor:
     """Who a page may speak for in one request."""
 
-    def __init__(self, key: ApiKey, user_secrets: Iterable[str], scope: Scope, now_ms: int, users: UserIds) -> None:
+    def __init__(self, key: ApiKey, user_secrets: Iterable[str], scope: Scope, now_ms: int, users: KnownUsers) -> None:
         """Read the token of a request, which holds under one of ``user_secrets``.
 
         Raises:
