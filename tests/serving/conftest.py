@@ -14,6 +14,7 @@ from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
 from tests.support.fakes.experiments import FakeExperimenting
 from tests.support.fakes.inputs import FakeInputs
+from tests.support.fakes.live_reports import FakeReports
 from tests.support.fakes.models import FakeChampions
 from tests.support.fakes.online import FakeOnline
 from tests.support.fakes.outputs import FakeOutputs
@@ -59,6 +60,7 @@ class Client:
                 shelf=cast("Any", self.shelf),
                 trainings=cast("Any", self.trainings),
                 online=cast("Any", self.online),
+                reports=cast("Any", FakeReports()),
                 data=data,
             ),
         )

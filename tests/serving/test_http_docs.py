@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from midstream.engine.folder import DataFolder
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.monitoring.metrics import Metrics
@@ -49,7 +50,8 @@ def test_every_route_has_a_heading(client):
 
 def test_every_command_works_in_order(make_client, engine, tmp_path):
     """Each curl of the page, one after another on a new shop, is answered with 2xx; each route has one."""
-    client = make_client(engine, dead_letters=DeadLetters(tmp_path / "dead", RealDisk()))
+    data = DataFolder(tmp_path / "data")
+    client = make_client(engine, dead_letters=DeadLetters(tmp_path / "dead", RealDisk()), data=data)
     request_id = ""
     for method, path, body, headers in commands():
         asked = path.replace("$REQUEST_ID", request_id).replace("$SNAPSHOT", SNAPSHOT)
