@@ -159,7 +159,7 @@ def test_every_command_looks_first() -> None:
         "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/experiments",
         "app/operate/inputs",
         "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild",
-        "app/operate/sinks", "app/operate/trainings", "app/scheduled/probe",
+        "app/operate/sinks", "app/operate/trainings", "app/scheduled/probe", "app/tenants/orders",
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from midstream.engine.operational_log import _FOLLOWER, _LOSSES
 ROOT = Path(__file__).parents[2]
 NOTED = re.compile(r'(?:Fact|_note|_note_part|_change)\(\s*(?:[^()"\n]*, )?"([a-z]+(?:_[a-z]+)*)"')
 NAMED = re.compile(r'"((?:disk_full|append_failed|placement_\w+|model_\w+))"')
-SOURCES = ("app", "engine", "monitoring", "serving")
+SOURCES = ("app", "engine", "integrations", "monitoring", "serving")
 OTHERS = {
     "model_version",
     "model_versions",

@@ -35,6 +35,7 @@ SECTIONS_AT_START = (
     "history",
     "snapshots",
     "server",
+    "identity",
     "registry",
     "monitoring",
     "inputs",

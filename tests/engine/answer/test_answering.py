@@ -289,10 +289,10 @@ def test_a_page_has_the_time_of_its_longest_placement() -> None:
     config = msgspec.structs.replace(CONFIG, placements=(*CONFIG.placements, slow))
 
     async def work(rig: Rig) -> None:
-        until = rig.engine._answering._until
-        assert until([Ask("top"), Ask("nowhere"), Ask("slow"), Ask("row")]) == pytest.approx(5.09)
-        assert until([Ask("slow", deadline_ms=20), Ask("slow")]) == pytest.approx(5.02)
-        assert until([Ask("slow")]) == pytest.approx(5.09)
+        deadline_s = rig.engine._answering._deadline_s
+        assert deadline_s([Ask("top"), Ask("nowhere"), Ask("slow"), Ask("row")]) == pytest.approx(0.09)
+        assert deadline_s([Ask("slow", deadline_ms=20), Ask("slow")]) == pytest.approx(0.02)
+        assert deadline_s([Ask("slow")]) == pytest.approx(0.09)
 
     Rig(config=config, monotonic=lambda: 5.0).run(work)
 
