@@ -172,8 +172,11 @@ print(count, missing)
 
 
 def printed(program, *arguments, **environment):
-    """Return what a program prints in a process of its own."""
-    words, names = [sys.executable, "-c", program, *arguments], {**os.environ, **environment}
+    """Return what a program prints in a process of its own. A file that changes within a second keeps no bytecode."""
+    words, names = (
+        [sys.executable, "-c", program, *arguments],
+        {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+    )
     done = subprocess.run(words, env=names, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -32,6 +32,7 @@ SERVED = {
     "score": NUMBER,
     "propensity": NUMBER,
     "sources": LIST,
+    "took_us": "int64",
 }
 
 

@@ -215,7 +215,7 @@ def test_a_key_for_pages_is_made_and_revoked(keyless):
     keyless.open("/keys")
     keyless.fill("#key", key)
     keyless.browser.click("button.main")
-    keyless.wait_for("Now")
+    wait_until(lambda: keyless.browser.do("/url", "GET").endswith("/console"))
     keyless.open("/keys")
     for selector, text in (
         ("#name", "pages"),

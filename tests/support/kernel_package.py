@@ -56,7 +56,13 @@ print(walk(20), walk(2.5), Compiles.count)
 
 def began(package, program, **variables):
     """Start a program on the package."""
-    names = {"PYTHONPATH": str(package.parent), "NUMBA_CACHE_DIR": str(package.parent / "cache"), **variables}
+    # No bytecode: a file that changes twice in a second would be taken for the one before.
+    names = {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(package.parent),
+        "NUMBA_CACHE_DIR": str(package.parent / "cache"),
+        **variables,
+    }
     words = [sys.executable, "-c", program]
     return subprocess.Popen(words, env=os.environ | names, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
