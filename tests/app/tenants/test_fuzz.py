@@ -4,6 +4,7 @@ Of each tenant the catalogue, a profile and an event have a mark that no request
 of blue in an answer of red is something of blue that was seen, whatever way it took.
 """
 
+import asyncio
 import random
 import re
 
@@ -11,6 +12,7 @@ import pytest
 
 from midstream.app.access.key_wishes import key_wish
 from midstream.app.access.keys import create_key, revoke_key
+from midstream.serving.access.key_ring import LOOK_S
 from midstream.serving.access.scopes import (
     NODES,
     OPEN,
@@ -119,6 +121,7 @@ async def play(server, requests, seed):
     """Send random requests; return counts of what was seen."""
     dice = random.Random(seed)  # noqa: S311  a test
     callers = callers_of(server)
+    await asyncio.sleep(LOOK_S)  # from then on every gate knows them
     counts = {"allowed": 0, "foreign": 0, "refused": 0, "marked": 0, "unavailable": 0, "sent": 0}
     for number in range(requests):
         if number % MARK_EVERY == 0:

@@ -121,9 +121,9 @@ def beyond(scopes, scope, status):
 def play(keyed, requests, seed):
     """Send random requests; return how many were allowed, and how many refused by the gate."""
     dice = random.Random(seed)  # noqa: S311  a test
-    scopes = {each: {each} for each in SCOPES} | {"both": {"events:write", "recommend"}}
-    keys = {name: keyed.make(*held, name=name.replace(":", "-")) for name, held in scopes.items()}
-    scopes |= {"none": None, "unknown": None, "revoked": None, "home": {"recommend"}}
+    made = {each: {each} for each in SCOPES} | {"both": {"events:write", "recommend"}}
+    keys = {name: keyed.make(*held, name=name.replace(":", "-")) for name, held in made.items()}
+    scopes: dict[str, set[str] | None] = {**made, "none": None, "unknown": None, "revoked": None, "home": {"recommend"}}
     keys |= {"none": "", "unknown": "ms_00000000_x", "revoked": keyed.make("admin", name="gone")}
     keys["home"] = keyed.make("recommend:home")
     keys["page"] = keyed.make("events:write", "recommend", origins=("https://shop.example",))

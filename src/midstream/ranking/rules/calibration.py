@@ -93,7 +93,8 @@ def taste_of(codes: Index, acted: Index, weight: Score) -> Taste | None:
         at = np.searchsorted(values, codes[:, column])
         hit = np.flatnonzero(values[np.minimum(at, len(values) - 1)] == codes[:, column])
         shares[hit, at[hit]] += part[hit, column]
-    return Taste(mass / mass.sum(), shares, (codes >= 0).any(axis=1))
+    known: Mask = np.any(codes >= 0, axis=1)
+    return Taste(mass / mass.sum(), shares, known)
 
 
 def _parts(codes: Index) -> Real:

@@ -171,8 +171,8 @@ def _routes(now: Samples, then: Samples, seconds: float) -> list[RouteFigures]:
     buckets: dict[str, list[tuple[float, float]]] = defaultdict(list)
     before = then.get(f"{name}_bucket", {})
     for labels, value in now.get(f"{name}_bucket", {}).items():
-        told = dict(labels)
-        buckets[told["route"]].append((float(told["le"]), value - before.get(labels, 0.0)))
+        of_bucket = dict(labels)
+        buckets[of_bucket["route"]].append((float(of_bucket["le"]), value - before.get(labels, 0.0)))
     failed: dict[str, float] = defaultdict(float)
     for told, rate in _rates(now, then, "midstream_requests_total", seconds):
         if told["status"] >= "500":
