@@ -53,7 +53,8 @@ def latency_stops(seed: int, factor: float) -> bool:
     sides = [latencies(dice, 4_000, each) for each in (1.0, factor)]
     rail = Guardrail("latency", 0.1)
     looks = (
-        judge(LATENCY, rail, *(unit_sums(each[:seen]) for each in sides), LEVEL) for seen in range(250, 4_001, 250)
+        judge(LATENCY, rail, unit_sums(sides[0][:seen]), unit_sums(sides[1][:seen]), LEVEL)
+        for seen in range(250, 4_001, 250)
     )
     return any(each.verdict == "stop" for each in looks)
 
@@ -142,7 +143,7 @@ def test_one_order_hides_no_harm_of_all_others():
     spread = np.random.default_rng(2).random(10_000)
     ones = [np.column_stack((spread * each, np.full(10_000, 3.0))) for each in (30.0, 15.0)]
     ones[1][5, 0] = 1e7
-    by_slate = found_of(slates, *(unit_sums(each, has_rest=True) for each in ones))
+    by_slate = found_of(slates, unit_sums(ones[0], has_rest=True), unit_sums(ones[1], has_rest=True))
     assert (by_slate.verdict, by_slate.judged) == ("stop", "rest")
     assert by_slate.harm == pytest.approx(0.5, abs=0.01)
     assert found_of(REVENUE, whale(5_000), whale(4_900)).verdict == "open"
