@@ -22,7 +22,7 @@ def test_a_flood_of_one_tenant_refuses_nothing_to_another(pair):
                 if number % 3
                 else server.of(name, "POST", "/v1/events", ACTS[:1])
             )
-            finished.append((name, answer.status))
+            finished.append((name, answer.status, number % 3 > 0))
 
         tasks = [asyncio.create_task(ask("red", number)) for number in range(FLOOD)]
         tasks += [asyncio.create_task(ask("blue", number)) for number in range(QUIET)]
@@ -31,19 +31,20 @@ def test_a_flood_of_one_tenant_refuses_nothing_to_another(pair):
         return finished, metrics
 
     finished, metrics = pair.run(play)
-    noisy, quiet = ([status for name, status in finished if name == each] for each in ("red", "blue"))
+    noisy, quiet = ([status for name, status, _ in finished if name == each] for each in ("red", "blue"))
     assert quiet == [200] * QUIET
     assert set(noisy) == {200, 503}
     assert noisy.count(503) > FLOOD / 2
     assert b'midstream_refusals_total{tenant="red",reason="tenant_queue"}' in metrics
     assert b'midstream_refusals_total{tenant="blue",reason="tenant_queue"}' not in metrics
     answered = [each for each in finished if each[1] == 200]
-    last_quiet = max(place for place, each in enumerate(answered) if each[0] == "blue")
+    # Of questions: an event waits for the disk, and others are answered meanwhile.
+    last_quiet = max(place for place, (name, _, is_question) in enumerate(answered) if name == "blue" and is_question)
     assert last_quiet <= 2 * QUIET + 10
 
 
 def test_a_flood_against_a_quota_is_refused_and_the_other_is_answered(pair):
-    """The same with a quota of the root: nearly all of the flood is a 429."""
+    """The same with a quota of the root: what is not refused by its queue is a 429, but for a second's worth or two."""
 
     async def play(server):
         await server.root("PUT", "/v1/tenants/red/quota", {"requests_per_second": 10})
@@ -53,4 +54,6 @@ def test_a_flood_against_a_quota_is_refused_and_the_other_is_answered(pair):
 
     found = pair.run(play)
     assert [status for name, status in found if name == "blue"] == [200] * QUIET
-    assert [status for name, status in found if name == "red"].count(429) > FLOOD - 50
+    noisy = [status for name, status in found if name == "red"]
+    assert set(noisy) == {200, 429, 503}
+    assert noisy.count(200) <= 30
