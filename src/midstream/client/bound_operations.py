@@ -5,6 +5,7 @@ read from one on an event loop a coroutine function; type checkers see both thro
 """
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
@@ -17,14 +18,14 @@ Page = tuple[list[Row], str | None]
 """Rows, and the cursor of the next page; None = the list ends here."""
 
 
-class BlockingDriver:
+class BlockingDriver(ABC):
     """Runs exchanges to their end on the calling thread."""
 
     session: ClientSession
 
+    @abstractmethod
     def drive(self, exchange: Exchange[T]) -> T:
         """Return the result of an exchange."""
-        raise NotImplementedError
 
     def drive_pages(self, page: Callable[[str | None], Exchange[Page[Row]]]) -> Iterator[Row]:
         """Yield the rows of all pages; a page is requested when the one before is used up."""
@@ -36,14 +37,14 @@ class BlockingDriver:
                 return
 
 
-class AwaitingDriver:
+class AwaitingDriver(ABC):
     """Runs exchanges on the event loop of the caller."""
 
     session: ClientSession
 
+    @abstractmethod
     async def drive(self, exchange: Exchange[T]) -> T:
         """Return the result of an exchange."""
-        raise NotImplementedError
 
     async def drive_pages(self, page: Callable[[str | None], Exchange[Page[Row]]]) -> AsyncIterator[Row]:
         """Yield the rows of all pages; a page is requested when the one before is used up."""
