@@ -8,9 +8,9 @@ import httpx
 
 from midstream.client.async_buffer import AsyncEventBuffer
 from midstream.client.bound_operations import AwaitingDriver
-from midstream.client.edge import headers_of, no_reply, reply_of, session_of
 from midstream.client.event_batches import BufferOptions
 from midstream.client.exchange import Attempt, ClientOptions, Exchange, HttpReply, NoReply, Outcome, T
+from midstream.client.host import headers_of, no_reply, reply_of, session_of
 from midstream.client.operations import Operations
 
 
