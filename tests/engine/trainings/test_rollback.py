@@ -76,7 +76,10 @@ def test_without_a_version_that_loads_the_model_is_withdrawn(shop: Shop) -> None
         last = shop.loop.journal.last("near")
         assert last is not None
         assert last.reason.startswith("no version of it answers")
-        assert shop.running.engine.concerns["models"].endswith("in service: none")
+        assert f"{first} cannot be put in service (ArtifactInvalid: " in last.reason
+        assert last.reason in shop.running.engine.concerns["training-near"]
+        missing = "model near has no version in service, answered without it: home"
+        assert shop.running.engine.concerns["models"] == missing, "nothing that is promoted is refused"
         plan = shop.running.engine.plans["home"]
         assert "near" not in plan.models.versions
 
