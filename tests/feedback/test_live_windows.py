@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition
+from midstream.events.schema import Event, build
 from midstream.feedback import live_windows
 from midstream.feedback.live_windows import LiveWindows, RecordReads
 from midstream.feedback.online_metrics import OnlineMetrics, SlateLabels
+from midstream.feedback.slate_labels import ServedRecords
 from midstream.state.outcomes.slate_groups import SlateGroup
 from tests.feedback.test_online_metrics import NOW, OPTIONS, Told, columns_of
 
@@ -35,7 +38,10 @@ def round_of(windows: LiveWindows, some, since_ms=NOW - 500):
     windows.begin()
     for each in some:
         windows.add(each, GROUPS, since_ms)
-    return windows.figures(OPTIONS, lambda: NO_LOG, KEY)
+    *pieces, found = windows.figures(OPTIONS, lambda: NO_LOG, KEY)
+    assert found is not None
+    assert not any(pieces)
+    return found
 
 
 def test_figures_are_those_of_the_accumulator():
@@ -69,3 +75,29 @@ def test_slates_before_the_longest_window_are_passed_by():
     windows = LiveWindows(ignore)
     found = round_of(windows, lots(20, 5), since_ms=NOW)
     assert (found.rows, found.unread, len(windows._known)) == ((), 0, 0)
+
+
+def test_a_commit_is_read_once_for_all_records():
+    """Records at rising positions: a read that came with more commits serves those behind it too."""
+    count, returned = 1_500, []
+
+    def read(after: LogPosition, limit: int):
+        some = [(LogPosition(each), build((Event(Kind.TICK),))) for each in range(after, min(after + limit, count))]
+        returned.extend(first for first, _ in some)
+        return some
+
+    records = ServedRecords(read, LogPosition(10))
+    assert [records.at(position) for position in range(0, count, 3)] == [None] * 500  # ticks are no records
+    assert returned == sorted(set(returned)), "none was read again"
+    assert returned[-1] == count - 1
+
+
+def test_records_are_read_in_pieces(monkeypatch):
+    """Between two of them whoever makes the round may rest."""
+    monkeypatch.setattr(live_windows, "PIECE_RECORDS", 4)
+    windows = LiveWindows(ignore)
+    windows.begin()
+    for each in lots(40, 20):
+        windows.add(each, GROUPS, NOW - 500)
+    *pieces, found = windows.figures(OPTIONS, lambda: NO_LOG, KEY)
+    assert (len(pieces), found.unread) == (1 + 40 // 4 + 2, 0)

@@ -6,7 +6,7 @@ window. A round reads a bounded number of records; slates beyond are in no figur
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -23,7 +23,9 @@ from midstream.state.outcomes.slate_groups import SlateGroup
 SLATES_MAX: Final = 50_000
 """Newest slates of the longest window that are in figures: 25 MB with 20 items each."""
 RECORDS_MAX: Final = 20_000
-"""Records that are read in a round: 0.4 s."""
+"""Records that are read in a round: 0.4 s, in pieces."""
+PIECE_RECORDS: Final = 100
+"""Records that are read in a piece of a round: 2 ms, in which answers wait for the interpreter."""
 SEGMENTS_MAX: Final = 4
 """Keys of requests' contexts by which there are figures: those with texts that came first."""
 SEGMENT_VALUES_MAX: Final = 32
@@ -103,8 +105,10 @@ class LiveWindows:
             self._count -= oldest
             self._left_out += oldest
 
-    def figures(self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey) -> LiveFigures:
-        """Return the figures of a round.
+    def figures(
+        self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey
+    ) -> Iterator[LiveFigures | None]:
+        """Yield None after each piece of a round's work, of a few milliseconds, and the figures of the round at its end.
 
         Args:
             options: Windows and actions.
@@ -114,40 +118,42 @@ class LiveWindows:
         positions = [each.slates.slate["log_position"].tolist() for each in self._lots]
         self._forget(positions[0][0] if positions else 0)
         new = [each for some in positions for each in some if each not in self._known]
+        yield None
         if new:
-            self._learn(new[:RECORDS_MAX], log(), key)
+            yield from self._learn(new[:RECORDS_MAX], log(), key)
         metrics = OnlineMetrics(options)
         for lot, own in zip(self._lots, positions, strict=True):
             is_known = np.array([each in self._known for each in own], dtype=np.bool_)
             read = _only(lot.slates, is_known)
             metrics.add(read, self._labels(read, lot.groups))
+            yield None
         unread = max(0, len(new) - RECORDS_MAX)
         left_out = self._left_out + metrics.left_out
         self.begin()
-        return LiveFigures(options.now_ms, tuple(metrics.rows()), left_out, unread)
+        yield LiveFigures(options.now_ms, tuple(metrics.rows()), left_out, unread)
 
     def _forget(self, begin: int) -> None:
         """Drop labels of slates before a log position."""
         while self._known and next(iter(self._known)) < begin:
             self._known.popitem(last=False)
 
-    def _learn(self, positions: Sequence[int], log: RecordReads, key: IdKey) -> None:
-        """Read the records at some rising log positions."""
+    def _learn(self, positions: Sequence[int], log: RecordReads, key: IdKey) -> Iterator[None]:
+        """Read the records at some rising log positions, a piece at a time."""
         bodies = ServedRecords(log.read, log.begin)
-        for position in positions:
+        for number, position in enumerate(positions, start=1):
             found = bodies.at(position)
-            self._known[position] = _GONE
-            if found is None:
-                continue
-            session, told = found
-            self._note(told, told.now_ms)
-            texts = {
-                name: each for name, each in told.context.items() if isinstance(each, str) and len(each) <= TEXT_MAX
-            }
-            for name, value in texts.items():
-                self._see(name, value)
-            said = {name: value for name, value in texts.items() if name in self._segments}
-            self._known[position] = _Known(id_hash(session, key) if session else 0, models_label(told.models), said)
+            self._known[position] = _GONE if found is None else self._known_of(*found, key)
+            if number % PIECE_RECORDS == 0:
+                yield None
+
+    def _known_of(self, session: str, record: ServedBody, key: IdKey) -> _Known:
+        """Return what figures need of a served record, and take its scores and context into account."""
+        self._note(record, record.now_ms)
+        texts = {name: each for name, each in record.context.items() if isinstance(each, str) and len(each) <= TEXT_MAX}
+        for name, value in texts.items():
+            self._see(name, value)
+        kept = {name: value for name, value in texts.items() if name in self._segments}
+        return _Known(id_hash(session, key) if session else 0, models_label(record.models), kept)
 
     def _see(self, name: str, value: str) -> None:
         """Take a text of a context into account; the values of a key that has too many are dropped."""

@@ -5,6 +5,7 @@ from the log, a batch at a time in the order of the log. A slate whose record th
 ``GONE`` there, and counts for its user.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -21,7 +22,9 @@ from midstream.state.outcomes.outcomes import Slates
 NONE: Final = "none"
 """Label of a slate without a model, or without a value of the segment."""
 GONE: Final = "gone"
-_BATCH_EVENTS: Final = 4_096
+_READ_EVENTS: Final = 512
+"""Events of one read: commits of single events are read some hundred at a time, and few for nothing where served events
+are rare."""
 Read = Callable[[LogPosition, int], Sequence[tuple[LogPosition, EventBatch]]]
 
 
@@ -54,16 +57,22 @@ class ServedRecords:
         """Read with ``read`` what is not before ``begin``."""
         self._read = read
         self._begin = begin
-        self._first = LogPosition(0)
-        self._batch: EventBatch | None = None
+        self._ahead: deque[tuple[LogPosition, EventBatch]] = deque()
+        """Batches that were read, at and after the position that came last."""
 
     def at(self, position: int) -> tuple[str, ServedBody] | None:
-        """Return the session and the record of a served event; None = the log does not hold it, or it is unreadable."""
+        """Return the session and the record of a served event; None = the log does not hold it, or it is unreadable.
+
+        Each commit is read once for all positions in it.
+        """
         if position < self._begin:
             return None
-        if self._batch is None or not self._first <= position < self._first + len(self._batch):
-            ((self._first, self._batch), *_) = self._read(LogPosition(position), _BATCH_EVENTS)
-        event = event_at(self._batch, position - self._first)
+        while self._ahead and self._ahead[0][0] + len(self._ahead[0][1]) <= position:
+            self._ahead.popleft()
+        if not self._ahead:
+            self._ahead.extend(self._read(LogPosition(position), _READ_EVENTS))
+        first, batch = self._ahead[0]
+        event = event_at(batch, position - first)
         try:
             return event.session_id, decode_body(event.body)
         except ValueError:

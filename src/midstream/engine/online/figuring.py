@@ -1,14 +1,15 @@
 """Online metrics and drift of a running engine: a round a minute in the background, for metrics, health and HTTP.
 
 A round copies the held slates from the state, some at a time between the turns of the event loop, and does everything
-else on a thread: answers wait for none of it. Slates that leave the state during a round move the others
-up, so as many of the newest are missing in that round. A follower has no figures: those of its leader have its slates.
+else on a thread, in pieces of a few milliseconds with rests of ten times as long: answers wait for the interpreter while
+a piece runs. Slates that leave the state during a round move the others up, so as many of the newest are missing in that
+round. A follower has no figures: those of its leader have its slates.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Slates
 from midstream.state.outcomes.slate_groups import SlateGroup
 
+T = TypeVar("T")
 PAUSE_S: Final = 60.0
 FIRST_S: Final = 1.0
 """Before the first round."""
@@ -37,6 +39,8 @@ CONVERSION_SETTLE_MS: Final = DAY_MS
 CLICK, CONVERSION = "click", "purchase"
 """Interactions that are clicks and conversions, where they are configured."""
 CONCERN: Final = "served_drift"
+REST: Final = 10
+"""Length of a rest, as a multiple of the piece of work before it: a round takes an eleventh of a core at most."""
 TOLD_MAX: Final = 3
 """Alarms in the text of the concern."""
 
@@ -84,10 +88,11 @@ class OnlineFiguring:
         for some in fold.outcomes.held():
             groups = {number: fold.outcomes.group(number) for number in set(some.slate["group"].tolist())}
             since_ms = now_ms - max(WINDOWS_MS)
-            await asyncio.to_thread(self._take, some, groups, since_ms, rates)
+            await self._rested(partial(self._take, some, groups, since_ms, rates))
         key = fold.vocabulary.id_key
-        log = partial(self._opened, fold.log_position)
-        found = await asyncio.to_thread(self._windows.figures, options, log, key)
+        pieces = self._windows.figures(options, partial(self._opened, fold.log_position), key)
+        while (found := await self._rested(partial(next, pieces))) is None:
+            continue
         drifts = await asyncio.to_thread(self._drifts, rates, now_ms)
         self.view = view_of(found, drifts)
         gauges = self._engine.metrics.online
@@ -96,6 +101,14 @@ class OnlineFiguring:
 
     async def _round(self) -> None:
         await self.look()
+
+    async def _rested(self, work: Callable[[], T]) -> T:
+        """Return what a piece of work returns, done on a thread, once this has rested for it."""
+        monotonic = self._engine.host.monotonic
+        began = monotonic()
+        found = await asyncio.to_thread(work)
+        await asyncio.sleep(REST * (monotonic() - began))
+        return found
 
     def _opened(self, durable: LogPosition) -> RecordReads:
         """Return the log up to what a state has folded."""
