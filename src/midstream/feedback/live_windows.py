@@ -108,7 +108,7 @@ class LiveWindows:
     def figures(
         self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey
     ) -> Iterator[LiveFigures | None]:
-        """Yield None after each piece of a round's work, of a few milliseconds, and the figures of the round at its end.
+        """Yield None after each piece of a round's work, of a few milliseconds, and at the end the figures.
 
         Args:
             options: Windows and actions.

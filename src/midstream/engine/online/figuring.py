@@ -1,9 +1,9 @@
 """Online metrics and drift of a running engine: a round a minute in the background, for metrics, health and HTTP.
 
 A round copies the held slates from the state, some at a time between the turns of the event loop, and does everything
-else on a thread, in pieces of a few milliseconds with rests of ten times as long: answers wait for the interpreter while
-a piece runs. Slates that leave the state during a round move the others up, so as many of the newest are missing in that
-round. A follower has no figures: those of its leader have its slates.
+else on a thread, in pieces of a few milliseconds with rests of ten times as long: answers wait for the interpreter
+while a piece runs. Slates that leave the state during a round move the others up, so as many of the newest are missing
+in that round. A follower has no figures: those of its leader have its slates.
 """
 
 import asyncio
