@@ -7,13 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from midstream.app.config.schema import MonitoringSection, Placement
+from midstream.app.config.schema import Placement
 from midstream.app.drift_watch import baseline_of
 from midstream.core.errors import ConfigInvalid
 from midstream.engine.engine import EngineOptions
 from midstream.engine.types import Ask
 from midstream.evaluation.metrics.feature_statistics import statistics_of
 from midstream.features.kinds.kinds import Count
+from midstream.monitoring.options import MonitoringSection
 from tests.support.rig import SMALL, Rig, view
 
 WATCHED = msgspec.structs.replace(

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -49,6 +50,7 @@ deadline = "10s"
 features = ["mine"]
 log_features = 0.1
 """
+PROBES = re.compile(r"midstream_freshness_probes_total\{([^}]*)\} (\S+)")
 IDLE_S = 0.01
 """Of a client that looks or writes while such a child is at work."""
 
@@ -170,10 +172,10 @@ def digest(path):
 
 
 @contextmanager
-def serving(folder, followers, port=0, drain="0s"):
+def serving(folder, followers, port=0, drain="0s", more=""):
     """Serve a folder in several processes until the block ends; kill what still lives then."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "midstream.toml").write_text(CONFIG.replace("[server]", f'[server]\ndrain = "{drain}"'))
+    (folder / "midstream.toml").write_text(CONFIG.replace("[server]", f'{more}\n[server]\ndrain = "{drain}"'))
     command = [sys.executable, "-P", "-m", "midstream", "serve", "-f", str(folder), "--port", str(port)]
     with (folder / "said.txt").open("w") as said:
         process = subprocess.Popen([*command, "--followers", str(followers)], stdout=subprocess.DEVNULL, stderr=said)
@@ -793,3 +795,27 @@ def test_a_killed_leader_takes_its_followers_along(tmp_path):
         assert load.wrong == []
         assert not any(is_alive(each) for each in children)
         assert list((folder / "data" / "sockets").iterdir()) == []
+
+
+def test_each_process_measures_how_fresh_it_is(tmp_path):
+    """The leader and its follower probe by users of their own; each has its times, and none has a reason in health."""
+    with serving(tmp_path / "shop", 1, more='[probe]\nevery = "1s"\nwithin = "10s"') as server:
+
+        def probed():
+            with closing(server.connect()) as connection:
+                connection.request("GET", "/metrics")
+                text = connection.getresponse().read().decode()
+            counts = [(labels, float(count)) for labels, count in PROBES.findall(text) if 'outcome="fresh"' in labels]
+            found = {re.search(r'process="([^"]+)"', labels)[1]: count for labels, count in counts}
+            return len(found) == 2 and all(found.values()) and found
+
+        wait_until(probed)
+        assert probed().keys() == {"leader", "follower-1"}
+        assert "freshness" not in server.health()["reason"]
+        with closing(server.connect()) as connection:
+            users = [
+                ask(connection, "GET", f"/v1/users/midstream-probe{name}")[0] for name in ("", "-follower-1", "-9")
+            ]
+        assert users == [200, 200, 404]
+        assert stop(server) == 0
+        assert "Traceback" not in server.said()

@@ -38,6 +38,7 @@ SECTIONS_AT_START = (
     "identity",
     "registry",
     "monitoring",
+    "probe",
     "inputs",
     "outputs",
     "sinks",

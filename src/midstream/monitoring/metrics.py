@@ -14,6 +14,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from midstream.monitoring.experiment_gauges import ExperimentGauges
+from midstream.monitoring.freshness_metrics import FreshnessMetrics
 from midstream.monitoring.machine_gauges import MachineGauges
 from midstream.monitoring.online_gauges import OnlineGauges
 from midstream.monitoring.outcome_totals import OutcomeTotals
@@ -208,6 +209,7 @@ class Metrics:
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
         self.rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
         self.trainings = TrainingMetrics(self.registry)
+        self.freshness = FreshnessMetrics(self.registry)
         self.model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
         self.model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
         self._model_versions = self._gauge("model_version", "1 for the version in service.", "model", "version")

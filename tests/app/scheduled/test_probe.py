@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from midstream.app.scheduled.probe import ITEM, act_type
+from midstream.app.scheduled.probe import ITEM, Probed, ProbeOrder, act_type, check_result
 from midstream.app.scheduled.text_metrics import TEXT_METRICS, write_metrics
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
@@ -46,10 +46,45 @@ def test_an_event_is_seen_and_moves_nothing_else(tmp_path: Path, capfd: pytest.C
 
         assert run("probe", "-f", here, "--ask-url", other, "--within", 0.3, "--metrics", file) == 1
         assert "no answer had the event within 0.3 s" in capfd.readouterr().err
+        assert run("probe", "-f", here, "--within", 30, "--nagios", "--warn", 0.0001) == 1
+        assert capfd.readouterr().out.startswith("FRESHNESS WARNING: an answer had the event after ")
         assert metrics_of(file)["midstream_probe_success"] == 0
+    assert run("probe", "-f", here, "--nagios") == 2
+    assert capfd.readouterr().out.startswith("FRESHNESS CRITICAL: no server has ")
     assert run("probe", "-f", here, "--metrics", file) == 1
     assert "no server has" in capfd.readouterr().err
     assert metrics_of(file)["midstream_probe_success"] == 0
+
+
+def seen(milliseconds: float) -> Probed:
+    """Return the result of a probe whose event was in an answer in time."""
+    return Probed(is_fresh=True, acknowledged_ms=3.0, seen_ms=milliseconds, answers=1)
+
+
+def unseen(milliseconds: float | None, reason: str) -> Probed:
+    """Return that of one whose event was not."""
+    return Probed(is_fresh=False, acknowledged_ms=None, seen_ms=milliseconds, answers=9, reason=reason)
+
+
+@pytest.mark.parametrize(
+    "found,warn_s,expected",
+    [
+        (seen(9.44), 0.0, (0, "OK: an answer had the event after 0.009 s | seen=0.0094s;;2;0")),
+        (
+            seen(900.0),
+            0.5,
+            (1, "WARNING: an answer had the event after 0.900 s | seen=0.9000s;0.5;2;0"),
+        ),
+        (seen(500.0), 0.5, (0, "OK: an answer had the event after 0.500 s | seen=0.5000s;0.5;2;0")),
+        (unseen(2_500.0, "late"), 0.5, (2, "CRITICAL: late | seen=2.5000s;0.5;2;0")),
+        (unseen(None, "no | server\nhere"), 0.5, (2, "CRITICAL: no / server here | seen=U;0.5;2;0")),
+    ],
+)
+def test_a_check_has_the_status_that_monitors_read(found: Probed, warn_s: float, expected: tuple[int, str]) -> None:
+    """0, 1 beyond the warning, 2 where it is not fresh; one line, in which the first bar begins the figures."""
+    status, line = check_result(found, ProbeOrder(within_s=2.0), warn_s)
+    assert (status, line) == (expected[0], f"FRESHNESS {expected[1]}")
+    assert line.count("|") == 1
 
 
 def test_the_act_is_that_of_the_smallest_weight() -> None:

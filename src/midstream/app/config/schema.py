@@ -30,6 +30,7 @@ from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.models.pins import PinnedVersions
+from midstream.monitoring.options import MonitoringSection, ProbeOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
@@ -216,13 +217,6 @@ class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Newest versions of each model that are kept, beside those that have or had an alias."""
 
 
-class MonitoringSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[monitoring]``."""
-
-    baseline: str = ""
-    """File of statistics of a training set: metrics have the drift of served features from them; "" = none."""
-
-
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[models]]``: a model to fit, and the part of the log for it."""
 
@@ -373,6 +367,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     """Versions of models (docs/models.md)."""
     monitoring: MonitoringSection = MonitoringSection()
     """Monitoring of served features."""
+    probe: ProbeOptions = ProbeOptions()
+    """Freshness probe: an event of a reserved user, and the time until an answer has it (docs/observability.md)."""
     reasons: Annotated[dict[Annotated[str, Length(1, 16, "characters")], dict[str, str]], Length(0, LANGUAGES_MAX)] = {}
     """Why an item is in a slate, for those who see it, by language and kind of source; there are texts in en and de
     (docs/explanations.md). Such as:

@@ -84,6 +84,27 @@ def probe(folder: Path, order: ProbeOrder) -> Probed:
     return found
 
 
+def check_result(found: Probed, order: ProbeOrder, warn_s: float) -> tuple[int, str]:
+    """Return the exit status and the line of a check, as monitors of the kind of Nagios read them.
+
+    Args:
+        found: Result of the probe.
+        order: Has the bound of what is critical.
+        warn_s: A later answer is a warning; 0 = none is.
+
+    Reference: Monitoring Plugins Development Guidelines, sections on exit status and performance data.
+    """
+    seen_s = None if found.seen_ms is None else found.seen_ms / 1_000
+    if not found.is_fresh:
+        status, said = 2, found.reason.replace("|", "/").replace("\n", " ")
+    else:
+        is_slow = seen_s is not None and 0 < warn_s < seen_s
+        status, said = int(is_slow), f"an answer had the event after {seen_s:.3f} s"
+    value = "U" if seen_s is None else f"{seen_s:.4f}s"
+    bounds = f"{warn_s:g};{order.within_s:g}" if warn_s else f";{order.within_s:g}"
+    return status, f"FRESHNESS {('OK', 'WARNING', 'CRITICAL')[status]}: {said} | seen={value};{bounds};0"
+
+
 def _metrics(found: Probed) -> Mapping[str, float]:
     return {
         "midstream_probe_success": float(found.is_fresh),

@@ -25,6 +25,7 @@ from midstream.app.drift_watch import baseline_of
 from midstream.app.fetch_connections import FetchConnections
 from midstream.app.models_in_service import champions_of
 from midstream.app.opening import DATA_NAME, Outside, engine_of, loaded_state, service_of
+from midstream.app.server.freshness import follower_probe
 from midstream.app.server.keys import watch_keys
 from midstream.app.server.leader import FollowerOrder
 from midstream.core.errors import ArtifactInvalid, MidstreamError
@@ -211,7 +212,11 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
         engine.flush_served()
         await forwarding.sent(FLUSH_S_MAX)
 
-    elsewhere = OtherProcesses(record=recording_at(leader, flush))
+    record = recording_at(leader, flush)
+    probe = follower_probe(engine, record, data, config, order.number)
+    if probe is not None:
+        probe.start()
+    elsewhere = OtherProcesses(record=record)
     app = asgi(engine, lambda: place.service.accept, options, elsewhere=elsewhere)
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
@@ -221,6 +226,8 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
         front = KeyGate(behind, keys, options, UserIds(lambda: engine.fold))
         await serve_share(front, options, share, engine.facts)
     hearing.cancel()
+    if probe is not None:
+        await probe.stop()
     await indexing.stop()
     await connections.stop()
     await operational_log.stop()

@@ -10,6 +10,7 @@ from midstream.app.config.schema import Config
 from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, Outside, open_running
 from midstream.app.output_services import with_outputs
+from midstream.app.server.freshness import with_probe
 from midstream.app.training.services import with_trainings
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.experiments.live_report import ExperimentReports
@@ -52,6 +53,7 @@ def open_with_groups(
     )
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
     running = with_trainings(running, folder)
+    running = with_probe(running, DataFolder(folder / DATA_NAME), config, partial(accept_now, running))
     running = replace(
         running, services=(*running.services, CompilationBehind(partial(_note_compiled, running.engine.facts)))
     )
@@ -74,10 +76,6 @@ def opened_engine(
     company: FollowerGroup | None = None,
 ) -> OpenedEngine:
     """Return a started engine with all that an app needs of it; without the folder no node joins by its snapshots."""
-
-    def accept() -> Accept:
-        return msgspec.structs.replace(running.service.accept, limits=_LIMITS, now_ms=running.engine.clock())
-
     upkeep = Maintenance(
         running.rebuilder,
         running.eraser,
@@ -94,7 +92,12 @@ def opened_engine(
         reports_of(running),
         None if folder is None else DataFolder(folder / DATA_NAME),
     )
-    return OpenedEngine(running.engine, accept, running.ingest, upkeep, company)
+    return OpenedEngine(running.engine, partial(accept_now, running), running.ingest, upkeep, company)
+
+
+def accept_now(running: Instance) -> Accept:
+    """Return the terms on which a server takes events now."""
+    return msgspec.structs.replace(running.service.accept, limits=_LIMITS, now_ms=running.engine.clock())
 
 
 def reports_of(running: Instance) -> ExperimentReports | None:

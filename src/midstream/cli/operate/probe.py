@@ -19,6 +19,12 @@ Metrics = Annotated[
     Path | None,
     typer.Option("--metrics", metavar="FILE", dir_okay=False, help="Write the result as metrics for a node exporter."),
 ]
+Warn = Annotated[
+    float, typer.Option("--warn", metavar="SECONDS", min=0, max=60, help="With --nagios: later than this is a warning.")
+]
+Nagios = Annotated[
+    bool, typer.Option("--nagios", help="Print one line for a monitor, and end with 0, 1 or 2 as it asks.")
+]
 
 
 @app.command(
@@ -28,6 +34,8 @@ Metrics = Annotated[
     midstream probe
     midstream probe --within 0.5 --metrics midstream-probe.prom
       Ends with 1 where no answer has the event within half a second.
+    midstream probe --nagios --warn 0.2 --within 1
+      Ends with 1 beyond 0.2 s, and with 2 where no answer has the event within a second.
     """,
 )
 def command(
@@ -36,6 +44,8 @@ def command(
     ask_url: AskUrl = "",
     placement: Placement = "",
     metrics: Metrics = None,
+    warn: Warn = 0.0,
+    nagios: Nagios = False,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -44,9 +54,13 @@ def command(
     The act is of a session of its own, on an item that is not available, so no figure of another item moves. The exit
     status is 1 when no answer has the event in time.
     """
-    from midstream.app.scheduled.probe import ProbeOrder, probe
+    from midstream.app.scheduled.probe import ProbeOrder, check_result, probe
 
-    found = probe(folder, ProbeOrder(within, url, ask_url, placement, metrics))
+    found = probe(folder, order := ProbeOrder(within, url, ask_url, placement, metrics))
+    if nagios:
+        status, line = check_result(found, order, warn)
+        typer.echo(line)
+        raise typer.Exit(status)
     facts = {"acknowledged_ms": found.acknowledged_ms, "seen_ms": found.seen_ms, "answers": found.answers}
     print_facts({name: value if value is None else round(value, 1) for name, value in facts.items()}, as_json=as_json)
     if not found.is_fresh:
