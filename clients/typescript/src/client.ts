@@ -6,9 +6,11 @@ import { Positions, visitorsOf } from "./positions.js";
 import type {
   Batch,
   BatchBody,
+  BulkAnswer,
   EventPage,
   EventsAnswer,
   Explained,
+  FeatureReadAnswer,
   ItemPage,
   ListedItem,
   ListedRequest,
@@ -17,11 +19,14 @@ import type {
   PageBody,
   PlacementDetail,
   PlacementList,
+  PreviewSlates,
   RankBody,
   RecommendationBody,
   RequestPage,
   Slate,
   UserPage,
+  UserRanking,
+  ValueRanking,
   WireEvent,
 } from "./schema.js";
 
@@ -38,6 +43,20 @@ export type ItemSlateQuestion = Omit<RecommendationBody, "placement" | "items" |
 export interface ChangeFields {
   time?: number | string;
   event_id?: string;
+}
+/** A read of features: `features` left out are all that are declared. */
+export type FeatureQuestion = Pick<
+  RecommendationBody,
+  "user_id" | "session_id" | "context" | "item_fields" | "min_log_position"
+> & { features?: readonly string[] };
+export type PreviewQuestion = Omit<
+  RecommendationBody,
+  "events" | "placement" | "min_log_position" | "explain" | "reasons" | "cursor"
+>;
+/** A value of a feature, of one item or user; null takes it away. */
+export interface FeatureValue extends ChangeFields {
+  id: string;
+  value: number | boolean | string | readonly (number | string)[] | null;
 }
 /** A change among many. */
 export type Change = JsonObject & ChangeFields;
@@ -118,6 +137,33 @@ export class Client {
     return this.#askedByQuery(["items", "search"], { q: text, ...question });
   }
 
+  /** Return the users who are likely to act on an item, or with `acted` those who have. */
+  async usersForItem(itemId: string, wanted: { n?: number; acted?: boolean } = {}): Promise<UserRanking> {
+    return this.#exchange.document({ method: "GET", target: target(["items", itemId, "users"], wanted) });
+  }
+
+  /** Return the users who have acted on the same items. */
+  async similarUsers(userId: string, wanted: { n?: number } = {}): Promise<UserRanking> {
+    return this.#exchange.document({ method: "GET", target: target(["users", userId, "similar"], wanted) });
+  }
+
+  /** Return categories, brands or other values for a user; with `new` those that the user's acts have not. */
+  async values(userId: string, attribute: string, wanted: { n?: number; new?: boolean } = {}): Promise<ValueRanking> {
+    const path = target(["users", userId, "values"], { attribute, ...wanted });
+    return this.#exchange.document({ method: "GET", target: path });
+  }
+
+  /** Return the values of features of up to 1,000 items, for a user and a session. */
+  async features(items: readonly string[], question: FeatureQuestion = {}): Promise<FeatureReadAnswer> {
+    return this.#asked<FeatureReadAnswer>("features/read", { ...question, items });
+  }
+
+  /** Set up to 500 values of a feature that is an attribute or a field of profiles. Each without an id gets one. */
+  async setFeatureValues(name: string, values: readonly FeatureValue[]): Promise<EventsAnswer> {
+    const body = { values: withIds(values as unknown as readonly Change[]) };
+    return this.#changed({ method: "POST", target: target(["features", name]), body }, [{}]);
+  }
+
   async item(itemId: string): Promise<JsonObject> {
     return this.#exchange.document({ method: "GET", target: pathOf(["items", itemId]) });
   }
@@ -142,6 +188,16 @@ export class Client {
     return this.#changed({ method: "POST", target: target(["items"]), body: withIds(changes) });
   }
 
+  /** Set all attributes of any number of items in one stream. */
+  async putItems(changes: readonly Change[]): Promise<BulkAnswer> {
+    return this.#streamed("PUT", "items", changes);
+  }
+
+  /** Set the named attributes of any number of items in one stream. */
+  async patchItems(changes: readonly Change[]): Promise<BulkAnswer> {
+    return this.#streamed("PATCH", "items", changes);
+  }
+
   async user(userId: string): Promise<JsonObject> {
     return this.#exchange.document({ method: "GET", target: pathOf(["users", userId]) });
   }
@@ -159,6 +215,16 @@ export class Client {
   /** Change up to 500 users. */
   async changeUsers(changes: readonly Change[]): Promise<EventsAnswer> {
     return this.#changed({ method: "POST", target: target(["users"]), body: withIds(changes) });
+  }
+
+  /** Set all attributes of any number of users in one stream. */
+  async putUsers(changes: readonly Change[]): Promise<BulkAnswer> {
+    return this.#streamed("PUT", "users", changes);
+  }
+
+  /** Set the named attributes of any number of users in one stream. */
+  async patchUsers(changes: readonly Change[]): Promise<BulkAnswer> {
+    return this.#streamed("PATCH", "users", changes);
   }
 
   /** Make another user this one, as when an anonymous visitor signs in. */
@@ -235,6 +301,25 @@ export class Client {
     return this.#exchange.document({ method: "PUT", target: pathOf(["placements", name]), body, repeat: "refused" });
   }
 
+  /** Give a placement back to the configuration file. It is attempted again only as `setPlacement` is. */
+  async removePlacement(
+    name: string,
+    said: { author: string; note?: string; if_version?: number },
+  ): Promise<PlacementDetail> {
+    const path = pathOf(["placements", name], said);
+    return this.#exchange.document({ method: "DELETE", target: path, repeat: "refused" });
+  }
+
+  /** Return the slate of a draft beside the one of today; nothing is recorded. */
+  async previewPlacement(
+    name: string,
+    placement: JsonObject,
+    question: PreviewQuestion = {},
+  ): Promise<PreviewSlates> {
+    const body = { placement, question };
+    return this.#exchange.document({ method: "POST", target: target(["placements", name, "preview"]), body });
+  }
+
   /** Return the health of the server, also where it is not ready. */
   async ready(): Promise<JsonObject> {
     const reply = await this.#exchange.reply({ method: "GET", target: "/health/ready", repeat: "never" });
@@ -259,6 +344,15 @@ export class Client {
     return answer;
   }
 
+  /** Send changes as lines, and remember where they are in the log. */
+  async #streamed(method: string, kind: string, changes: readonly Change[]): Promise<BulkAnswer> {
+    const lines = withIds(changes).map((each) => `${JSON.stringify(each)}\n`).join("");
+    const request = { method, target: target([kind]), lines };
+    const answer = await this.#exchange.document<BulkAnswer>(request);
+    if (answer.log_position) this.#positions.note(answer.log_position, []);
+    return answer;
+  }
+
   #note(answer: EventsAnswer, events: readonly JsonObject[]): void {
     if (!answer.log_position) return;
     const named = events.map(visitorsOf);
@@ -266,7 +360,7 @@ export class Client {
     if (named.some((each) => each.length === 0)) this.#positions.note(answer.log_position, []);
   }
 
-  async #asked<T extends Slate | Page | Batch>(route: string, question: JsonObject): Promise<T> {
+  async #asked<T extends Slate | Page | Batch | FeatureReadAnswer>(route: string, question: JsonObject): Promise<T> {
     const events = question["events"] === undefined ? [] : withIds(question["events"] as Events);
     const whole = events.length > 0 ? { ...question, events } : question;
     const path = `/v1/${route}`;

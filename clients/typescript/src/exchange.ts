@@ -67,6 +67,8 @@ export interface Request {
   /** Path and query. */
   target: string;
   body?: unknown;
+  /** Lines of JSON, in place of a body. */
+  lines?: string;
   repeat?: Repeat;
   /** How long the server itself may wait before it answers; the attempt has as much more time. */
   waitMs?: number;
@@ -142,7 +144,10 @@ export class Exchange {
       headers: this.#headers,
       signal: AbortSignal.timeout(Math.ceil(timeoutMs)),
     };
-    if (request.body !== undefined) {
+    if (request.lines !== undefined) {
+      init.headers = { ...this.#headers, "content-type": "application/x-ndjson" };
+      init.body = request.lines;
+    } else if (request.body !== undefined) {
       init.headers = { ...this.#headers, "content-type": "application/json" };
       init.body = JSON.stringify(request.body);
     }

@@ -675,11 +675,34 @@ export interface components {
         };
         /**
          * PreviewSlates
-         * @description Of ``POST /v1/placements/{name}/preview``; request ids are empty, because nothing is kept.
+         * @description Slates of a preview, one of the draft and one of today; request ids are empty, because nothing is kept.
          */
         PreviewSlates: {
             preview: components["schemas"]["Slate"];
             today: components["schemas"]["Slate"] | null;
+        };
+        /**
+         * FeatureReadAnswer
+         * @description Feature values, all of one log position.
+         */
+        FeatureReadAnswer: {
+            features: string[];
+            items: components["schemas"]["ItemValues"][];
+            log_position: string;
+            state_age_ms: number;
+            ages_ms: {
+                [key: string]: number | null;
+            };
+            /** @default null */
+            read_your_writes?: boolean | null;
+        };
+        /**
+         * ItemValues
+         * @description One item, in the order of the request.
+         */
+        ItemValues: {
+            id: string;
+            values: (number | null)[];
         };
         /**
          * Explained
@@ -1231,6 +1254,8 @@ export type AsideView = components['schemas']['AsideView'];
 export type PlacementDetail = components['schemas']['PlacementDetail'];
 export type PlacementVersionView = components['schemas']['PlacementVersionView'];
 export type PreviewSlates = components['schemas']['PreviewSlates'];
+export type FeatureReadAnswer = components['schemas']['FeatureReadAnswer'];
+export type ItemValues = components['schemas']['ItemValues'];
 export type Explained = components['schemas']['Explained'];
 export type FieldDifference = components['schemas']['FieldDifference'];
 export type JobView = components['schemas']['JobView'];

@@ -84,6 +84,38 @@ class ListFields(TypedDict, total=False):
     """Rows of one request; the iterator goes over all pages."""
 
 
+class RankingFields(TypedDict, total=False):
+    """Of a ranking of users or of values."""
+
+    n: int
+
+
+class FeatureFields(TypedDict, total=False):
+    """Of a read of features."""
+
+    features: Sequence[str]
+    """All that are declared, when left out."""
+    user_id: str | None
+    session_id: str | None
+    item_fields: Mapping[str, Mapping[str, float]]
+    context: Mapping[str, Value]
+    min_log_position: str | None
+
+
+class PreviewFields(TypedDict, total=False):
+    """Of the question of a preview."""
+
+    user_id: str | None
+    session_id: str | None
+    items: Sequence[str]
+    context: Mapping[str, Value]
+    item_fields: Mapping[str, Mapping[str, float]]
+    exclude: Sequence[str]
+    filter: str | None
+    fields: Sequence[str]
+    n: int | None
+
+
 class TimedFields(TypedDict, total=False):
     """Of a list that is read from the log."""
 
@@ -119,11 +151,14 @@ __all__ = [
     "Event",
     "EventListFields",
     "Events",
+    "FeatureFields",
     "ItemSlateFields",
     "ListFields",
     "PageFields",
     "PlacementFields",
+    "PreviewFields",
     "RankFields",
+    "RankingFields",
     "RecommendationFields",
     "RequestListFields",
     "TimedFields",

@@ -19,20 +19,24 @@ from midstream.client.fields import (
     ChangeFields,
     EventListFields,
     Events,
+    FeatureFields,
     ItemSlateFields,
     ListFields,
     PageFields,
     PlacementFields,
+    PreviewFields,
     RankFields,
+    RankingFields,
     RecommendationFields,
     RequestListFields,
 )
 from midstream.client.frames import FrameParts, sum_of
-from midstream.client.questions import asked, asked_by_query, changed, recorded
-from midstream.client.requests import path_of, sent, target
+from midstream.client.questions import asked, asked_by_query, changed, recorded, streamed, valued
+from midstream.client.requests import path_of, posted, sent, target
 from midstream.core.answers import slates
 from midstream.core.answers.events import BulkAnswer, EventsAnswer
 from midstream.core.answers.explanations import Explained
+from midstream.core.answers.features import FeatureReadAnswer
 from midstream.core.answers.lists import (
     EventPage,
     ItemPage,
@@ -41,6 +45,8 @@ from midstream.core.answers.lists import (
     ListedUser,
     RequestPage,
     UserPage,
+    UserRanking,
+    ValueRanking,
 )
 from midstream.core.answers.placements import PlacementDetail, PlacementList
 from midstream.core.answers.users import ErasureView
@@ -157,6 +163,42 @@ class Operations:
         return asked_by_query(self.session, ("v1", "items", "search"), {"q": text, **question})
 
     @operation
+    def users_for_item(
+        self, item_id: str, *, acted: bool = False, **ranking: Unpack[RankingFields]
+    ) -> Exchange[UserRanking]:
+        """Return the users who are likely to act on an item, or with ``acted`` those who have."""
+        path = target("v1", "items", item_id, "users", query={"acted": acted or None, **ranking})
+        return answer_to(self.session, HttpRequest("GET", path), UserRanking)
+
+    @operation
+    def similar_users(self, user_id: str, **ranking: Unpack[RankingFields]) -> Exchange[UserRanking]:
+        """Return the users who have acted on the same items."""
+        path = target("v1", "users", user_id, "similar", query=ranking)
+        return answer_to(self.session, HttpRequest("GET", path), UserRanking)
+
+    @operation
+    def values(
+        self, user_id: str, attribute: str, *, new: bool = False, **ranking: Unpack[RankingFields]
+    ) -> Exchange[ValueRanking]:
+        """Return categories, brands or other values for a user; with ``new`` those that the user's acts have not."""
+        query = {"attribute": attribute, "new": new or None, **ranking}
+        path = target("v1", "users", user_id, "values", query=query)
+        return answer_to(self.session, HttpRequest("GET", path), ValueRanking)
+
+    @operation
+    def features(self, items: Sequence[str], **question: Unpack[FeatureFields]) -> Exchange[FeatureReadAnswer]:
+        """Return the values of features of up to 1,000 items, for a user and a session."""
+        return asked(self.session, "/v1/features/read", {"items": items, **question}, FeatureReadAnswer)
+
+    @operation
+    def set_feature_values(self, name: str, values: Sequence[Mapping[str, object]]) -> Exchange[EventsAnswer]:
+        """Set up to 500 values of a feature that is an attribute or a field of profiles: ``id``, ``value``, ``time``.
+
+        Each value without an ``event_id`` gets one, so a repeated attempt counts once.
+        """
+        return valued(self.session, name, values)
+
+    @operation
     def item(self, item_id: str) -> Exchange[JsonObject]:
         """Return the attributes of an item, whether it can be served, and its acts by window."""
         return answer_to(self.session, HttpRequest("GET", path_of("items", item_id)), JsonObject)
@@ -186,6 +228,16 @@ class Operations:
         return recorded(self.session, changes, {}, "items")
 
     @operation
+    def put_items(self, changes: Sequence[Mapping[str, object]]) -> Exchange[BulkAnswer]:
+        """Set all attributes of any number of items in one stream: ``item_id`` and ``attributes`` of each."""
+        return streamed(self.session, "PUT", "items", changes)
+
+    @operation
+    def patch_items(self, changes: Sequence[Mapping[str, object]]) -> Exchange[BulkAnswer]:
+        """Set the named attributes of any number of items in one stream."""
+        return streamed(self.session, "PATCH", "items", changes)
+
+    @operation
     def user(self, user_id: str) -> Exchange[JsonObject]:
         """Return the profile, counts, last acts and affinities of a user."""
         return answer_to(self.session, HttpRequest("GET", path_of("users", user_id)), JsonObject)
@@ -208,6 +260,16 @@ class Operations:
     def change_users(self, changes: Events) -> Exchange[EventsAnswer]:
         """Change up to 500 users: ``user_id``, ``attributes``, and ``operation``."""
         return recorded(self.session, changes, {}, "users")
+
+    @operation
+    def put_users(self, changes: Sequence[Mapping[str, object]]) -> Exchange[BulkAnswer]:
+        """Set all attributes of any number of users in one stream: ``user_id`` and ``attributes`` of each."""
+        return streamed(self.session, "PUT", "users", changes)
+
+    @operation
+    def patch_users(self, changes: Sequence[Mapping[str, object]]) -> Exchange[BulkAnswer]:
+        """Set the named attributes of any number of users in one stream."""
+        return streamed(self.session, "PATCH", "users", changes)
 
     @operation
     def merge(self, user_id: str, merged_id: str, **change: Unpack[ChangeFields]) -> Exchange[EventsAnswer]:
@@ -255,6 +317,29 @@ class Operations:
         body = sent({"placement": placement, "author": author, "note": note, "if_version": if_version})
         request = HttpRequest("PUT", path_of("placements", name), msgspec.json.encode(body), repeat="without_effect")
         return answer_to(self.session, request, PlacementDetail)
+
+    @operation
+    def remove_placement(
+        self, name: str, *, author: str, note: str = "", if_version: int | None = None
+    ) -> Exchange[PlacementDetail]:
+        """Give a placement back to the configuration file. It is attempted again only as ``set_placement`` is.
+
+        Raises:
+            StateConflict: The placement has a newer version than ``if_version``.
+        """
+        query = {"author": author, "note": note or None, "if_version": if_version}
+        request = HttpRequest("DELETE", path_of("placements", name, query=query), repeat="without_effect")
+        return answer_to(self.session, request, PlacementDetail)
+
+    @operation
+    def preview_placement(
+        self, name: str, placement: Mapping[str, object], **question: Unpack[PreviewFields]
+    ) -> Exchange[slates.PreviewSlates]:
+        """Return the slate of a draft beside the one of today; nothing is recorded."""
+        request = posted(
+            target("v1", "placements", name, "preview"), {"placement": placement, "question": sent(question)}
+        )
+        return answer_to(self.session, request, slates.PreviewSlates)
 
     @operation
     def ready(self) -> Exchange[JsonObject]:

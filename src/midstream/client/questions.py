@@ -18,11 +18,13 @@ from midstream.client.requests import (
     target,
     with_event_id,
     with_event_ids,
+    with_values,
 )
-from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.events import BulkAnswer, EventsAnswer
 from midstream.core.answers.slates import Page, Slate
 
 _POSITION = "min_log_position"
+_LINES = "application/x-ndjson"
 RequestOf: TypeAlias = Callable[[Mapping[str, object]], HttpRequest]
 """Request of the fields of a question."""
 
@@ -49,6 +51,26 @@ def changed(
     body = None if document is None else msgspec.json.encode(document)
     answer = yield from answer_to(session, HttpRequest(method, path_of(*steps, query=query), body), EventsAnswer)
     _note(session, answer, [{"user_id": steps[1]} if steps[0] == "users" else {}])
+    return answer
+
+
+def streamed(
+    session: ClientSession, method: str, kind: str, changes: Sequence[Mapping[str, object]]
+) -> Exchange[BulkAnswer]:
+    """Change any number of items or users in one stream of lines, and remember where the changes are in the log."""
+    lines = b"".join(msgspec.json.encode(each) + b"\n" for each in with_event_ids(changes, session.edge.new_id))
+    request = HttpRequest(method, target("v1", kind), lines, _LINES)
+    answer = yield from answer_to(session, request, BulkAnswer)
+    if answer.log_position is not None:
+        session.positions.note(answer.log_position, ())
+    return answer
+
+
+def valued(session: ClientSession, name: str, values: Sequence[Mapping[str, object]]) -> Exchange[EventsAnswer]:
+    """Set values of a feature, and remember where they are in the log: whether they are of users is not known here."""
+    body = {"values": with_values(values, session.edge.new_id)}
+    answer = yield from answer_to(session, posted(target("v1", "features", name), body), EventsAnswer)
+    _note(session, answer, [{}])
     return answer
 
 

@@ -63,6 +63,16 @@ def with_event_id(fields: Mapping[str, object], new_id: Callable[[], str]) -> di
     return found if found.get("event_id", "") != "" else {**found, "event_id": new_id()}
 
 
+def with_values(values: Sequence[Mapping[str, object]], new_id: Callable[[], str]) -> list[dict[str, object]]:
+    """Return values of a feature, each with an id as ``with_event_ids`` gives it; a value of None takes one away.
+
+    Example:
+        >>> with_values([{"id": "lamp", "value": None}], lambda: "e1")
+        [{'id': 'lamp', 'event_id': 'e1', 'value': None}]
+    """
+    return [with_event_id(each, new_id) | {"value": each.get("value")} for each in values]
+
+
 def flat_context(fields: Mapping[str, object]) -> dict[str, object]:
     """Return the fields of a question as those of a query string, which has a field for each entry of the context."""
     found = sent(fields)

@@ -6,9 +6,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from midstream.core.answers.explanations import Explained, JobView
 from midstream.core.answers.placements import PlacementDetail, PlacementList
 from midstream.core.answers.problems import Problem
+from midstream.core.answers.slates import PreviewSlates
 from midstream.core.errors import DiskFull
 from midstream.serving.http.admission import FREE
-from midstream.serving.slates.bodies import NOT_PREVIEWED, PreviewSlates
+from midstream.serving.slates.bodies import NOT_PREVIEWED
 from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug", "event_id": "1"}

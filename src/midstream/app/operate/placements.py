@@ -19,6 +19,7 @@ from midstream.app.placement_parts import placement_parts
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import faults_of, problem_of, refusal_of, server_answer
 from midstream.core.answers.placements import PlacementDetail, PlacementList
+from midstream.core.answers.slates import PreviewSlates
 from midstream.core.errors import (
     ConfigInvalid,
     Fault,
@@ -37,7 +38,6 @@ from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.requests.faults import field_refusal, path_of, reading
 from midstream.engine.requests.schema import read_deadline
 from midstream.engine.tokens import position_token
-from midstream.serving.slates.bodies import PreviewSlates
 from midstream.serving.slates.recommendations import RecommendationBody, slate_of
 
 if TYPE_CHECKING:

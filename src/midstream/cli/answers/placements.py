@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from midstream.core.answers.placements import PlacementDetail, PlacementList, PlacementVersionView
-    from midstream.core.answers.slates import Slate
-    from midstream.serving.slates.bodies import PreviewSlates
+    from midstream.core.answers.slates import PreviewSlates, Slate
 
 app = typer.Typer(
     cls=GroupHelp,

@@ -103,3 +103,11 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     """Answer to a batch, in the order of the users."""
 
     answers: list[UserSlate]
+
+
+class PreviewSlates(msgspec.Struct, frozen=True):
+    """Slates of a preview, one of the draft and one of today; request ids are empty, because nothing is kept."""
+
+    preview: Slate
+    today: Slate | None
+    """None = there is no placement of that name."""

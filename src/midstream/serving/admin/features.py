@@ -1,11 +1,12 @@
 """Routes of declared features: list, detail, and the values for a caller's items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.features import FeatureReadAnswer, ItemValues
 from midstream.core.errors import NotFound
 from midstream.core.nearest import nearest
 from midstream.engine.requests.schema import FeatureAsk
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
 
 FEATURES_PATH = "/v1/features"
 READ_PATH = f"{FEATURES_PATH}/read"
-
-
-class ItemValues(msgspec.Struct, frozen=True, gc=False):
-    """One item, in the order of the request."""
-
-    id: str
-    values: list[float]
-    """In the order of ``features``, exactly as scorers read them; null = unknown."""
-
-
-class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Feature values, all of one log position."""
-
-    features: tuple[str, ...]
-    """Names of the columns."""
-    items: list[ItemValues]
-    log_position: str
-    state_age_ms: int
-    ages_ms: Mapping[str, int | None]
-    """By feature: milliseconds since it counted its last event; null = it counted none, or counts nothing."""
-    read_your_writes: bool | None = None
-
-
 _body = msgspec.json.Decoder(FeatureAsk)
 
 

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.answers.placements import PlacementList
+from midstream.core.answers.slates import PreviewSlates
 from midstream.core.errors import ConfigInvalid, Fault, Invalid, PlacementChanged, RequestInvalid
 from midstream.engine.placements.control_changes import PAGE, Said
 from midstream.engine.placements.views import placement_views
@@ -25,7 +26,7 @@ from midstream.serving.openapi.document import (
     ref,
     responses,
 )
-from midstream.serving.slates.bodies import PreviewBody, PreviewSlates, PutBody
+from midstream.serving.slates.bodies import PreviewBody, PutBody
 from midstream.serving.slates.recommendations import RecommendationBody, slate_of
 
 if TYPE_CHECKING:

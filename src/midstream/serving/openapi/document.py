@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from midstream.core.answers.events import BulkAnswer, EventsAnswer
 from midstream.core.answers.explanations import Explained, JobView
+from midstream.core.answers.features import FeatureReadAnswer
 from midstream.core.answers.lists import (
     AuditPage,
     EventPage,
@@ -20,7 +21,7 @@ from midstream.core.answers.lists import (
 )
 from midstream.core.answers.placements import PlacementDetail, PlacementList
 from midstream.core.answers.problems import Problem
-from midstream.core.answers.slates import Batch, Page, Slate
+from midstream.core.answers.slates import Batch, Page, PreviewSlates, Slate
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.experiments.live_report import LiveReport
@@ -34,7 +35,7 @@ from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
-from midstream.serving.slates.bodies import NOT_PREVIEWED, PreviewSlates
+from midstream.serving.slates.bodies import NOT_PREVIEWED
 from midstream.serving.slates.hot_routes import (
     BATCH_PATH,
     BULK_PATH,
@@ -347,7 +348,7 @@ def feature_read_operation() -> Document:
         "additionalProperties": False,
     }
     failures = (400, 403, 408, 413, 415, 500, 503)
-    read = responses("The values, null where nothing is known.", {"type": "object"}, *failures)
+    read = responses("The values, null where nothing is known.", ref("FeatureReadAnswer"), *failures)
     return {"requestBody": json_body(body), "responses": read}
 
 
@@ -385,6 +386,7 @@ def _encoded_schemas() -> bytes:
         PlacementList,
         PlacementDetail,
         PreviewSlates,
+        FeatureReadAnswer,
         Explained,
         JobView,
         *_KEYS,

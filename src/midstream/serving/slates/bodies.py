@@ -4,7 +4,6 @@ from typing import Annotated
 
 import msgspec
 
-from midstream.core.answers.slates import Slate
 from midstream.serving.slates.recommendations import RecommendationBody
 
 Version = Annotated[int, msgspec.Meta(ge=0)]
@@ -28,11 +27,3 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     placement: msgspec.Raw
     question: RecommendationBody = RecommendationBody()
-
-
-class PreviewSlates(msgspec.Struct, frozen=True):
-    """Of ``POST /v1/placements/{name}/preview``; request ids are empty, because nothing is kept."""
-
-    preview: Slate
-    today: Slate | None
-    """None = there is no placement of that name."""
