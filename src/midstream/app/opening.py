@@ -116,6 +116,8 @@ class Outside:
     worked_s: Callable[[], float] = time.thread_time
     child_turn: asyncio.Lock | None = None
     """Held while a child works on snapshots or history; several engines of one process share it. None = its own."""
+    training_turn: asyncio.Lock | None = None
+    """Held while a child trains or measures a model; several engines of one process share it. None = its own."""
     fold_share: FoldShare | None = None
     """Shared by the engines of one event loop, so that all together fold half of the time. None = its own."""
 

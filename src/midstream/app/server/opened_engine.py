@@ -52,7 +52,7 @@ def open_with_groups(
         open_running(folder, config, outside=outside, notify=notify, may_serve_before=True), config
     )
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
-    running = with_trainings(running, folder)
+    running = with_trainings(running, folder, None if outside is None else outside.training_turn)
     running = with_probe(running, DataFolder(folder / DATA_NAME), config, partial(accept_now, running))
     running = replace(
         running, services=(*running.services, CompilationBehind(partial(_note_compiled, running.engine.facts)))

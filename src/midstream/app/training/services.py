@@ -1,5 +1,6 @@
 """Continuous training of an open folder: the loop with what trains, measures and tries, as one of its services."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,14 @@ from midstream.engine.trainings.training_loop import TrainingLoop
 LEASE = "trainings"
 
 
-def training_loop(running: Instance, folder: Path) -> TrainingLoop:
-    """Return the loop of an open folder, not started."""
+def training_loop(running: Instance, folder: Path, turn: asyncio.Lock | None = None) -> TrainingLoop:
+    """Return the loop of an open folder, not started.
+
+    Args:
+        running: The open folder.
+        folder: Of its configuration.
+        turn: Of trainings, shared by the engines of one process; None = its own.
+    """
     if running.canaries is None:
         message = "a folder that is open has experiments"
         raise AssertionError(message)
@@ -24,13 +31,14 @@ def training_loop(running: Instance, folder: Path) -> TrainingLoop:
             ChildMaker(folder, lambda: running.service.config),
             ExperimentTrials(running.engine, running.canaries),
             lambda: running.service.config.trainings,
+            turn or asyncio.Lock(),
         )
     )
 
 
-def with_trainings(running: Instance, folder: Path) -> Instance:
-    """Return an instance with the loop of its configuration as its last service."""
-    loop = training_loop(running, folder)
+def with_trainings(running: Instance, folder: Path, turn: asyncio.Lock | None = None) -> Instance:
+    """Return an instance with the loop of its configuration as its last service; see ``training_loop``."""
+    loop = training_loop(running, folder, turn)
     if running.leases is not None:
         loop.share(running.leases.lease(LEASE))
     return replace(running, services=(*running.services, loop), trainings=loop)

@@ -1,7 +1,8 @@
 """Making of candidates, and their trial with users, as the loop asks for both; ``app`` brings what does it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from midstream.core.errors import FitStopped
@@ -137,3 +138,5 @@ class LoopParts:
     trials: VersionTrials
     tables: Callable[[], Sequence[TrainingTable]]
     """Those of the configuration in service."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a model is trained, measured or run beside requests; several engines of one process share it."""

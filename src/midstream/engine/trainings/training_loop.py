@@ -1,10 +1,10 @@
 """Training loop: trains what is due, decides by gates, tries candidates with users, promotes and takes back.
 
-Two loops run beside the engine. One trains, one model at a time, in child processes that another part brings. The other
-looks every second at candidates that users get. Between two steps nothing is remembered but the last decision in the
-log, so after an end at any moment the next start goes on with the next step: each step is first done and then said, and
-doing it twice does no harm. On a log that several nodes share each step, done or said, needs the lease at its moment: a
-node that has lost it in the middle of a round stops there, and the other one goes on.
+Two loops run beside the engine. One trains in child processes that another part brings, one model at a time among all
+engines of the process. The other looks every second at candidates that users get. Between two steps nothing is
+remembered but the last decision in the log, so after an end at any moment the next start goes on with the next step:
+each step is first done and then said, and doing it twice does no harm. On a log that several nodes share each step
+needs the lease at its moment: a node that has lost it in the middle of a round stops there, and the other one goes on.
 """
 
 from collections.abc import Coroutine, Sequence
@@ -178,12 +178,15 @@ class TrainingLoop:
                 self._queue[table.model] = why
         for table in self._tables():
             if (last := self._waits_for_requests(table)) is not None:
-                await self._run(table.model, self._shadow(table, last))
+                async with self._parts.turn:
+                    await self._run(table.model, self._shadow(table, last))
         known = {each.model: each for each in self._tables()}
         model = next(iter(self._queue), "")
-        because = self._queue.pop(model, "")
-        if model in known:
-            await self._run(model, self._train(known[model], because))
+        if model not in known:
+            self._queue.pop(model, "")
+            return
+        async with self._parts.turn:  # while others have it, the model stays in the queue
+            await self._run(model, self._train(known[model], self._queue.pop(model)))
 
     async def _run(self, model: str, work: Coroutine[None, None, None]) -> None:
         """Do what takes long for one model, of which nothing else is done meanwhile."""
