@@ -1,15 +1,25 @@
 """Audit of the root: each change is a line with its tenant, and a line that a crash cut short hides no other."""
 
+import errno
 import json
 
+import pytest
+
+from midstream.app.opening import DATA_NAME
+from midstream.app.tenants.group import TenantGroup
 from midstream.app.tenants.orders import TenantOrders
-from midstream.serving.tenants.audit_file import TenantChange, append_change, changes_of
+from midstream.cli.app import main
+from midstream.engine.folder import DataFolder
+from midstream.engine.log_opening import locked
+from midstream.events.disk import RealDisk
+from midstream.serving.tenants import audit_file
+from midstream.serving.tenants.audit_file import BEGUN, TenantChange, append_change, changes_of
 from tests.app.tenants.conftest import SMALL
 
 
-def change(tenant):
-    """Return a change of a tenant."""
-    return TenantChange(1, "cli:ann", "", "POST", "/v1/tenants/{name}/resume", tenant, 200)
+def change(tenant, status=200):
+    """Return the line of a change of a tenant."""
+    return TenantChange(tenant, 1, "cli:ann", "", "POST", "/v1/tenants/{name}/resume", tenant, status)
 
 
 def test_a_creation_names_its_tenant(server):
@@ -21,8 +31,71 @@ def test_a_creation_names_its_tenant(server):
 
     status, name, refused = server.run(create)
     assert (status, name, refused.status) == (201, "green", 400)
-    (line,) = [json.loads(each) for each in server.folders.audit.read_text().splitlines()]
-    assert (line["method"], line["route"], line["tenant"], line["status"]) == ("POST", "/v1/tenants", "green", 201)
+    lines = [json.loads(each) for each in server.folders.audit.read_text().splitlines()]
+    told = [(each["method"], each["route"], each["tenant"], each["status"]) for each in lines]
+    assert told == [("POST", "/v1/tenants", "green", status) for status in (0, 200)]
+    assert lines[0]["id"] == lines[1]["id"]
+
+
+def test_a_change_is_recorded_before_it_is_made(pair, monkeypatch, capfd):
+    """So a crash between the two leaves a line that says what was begun."""
+    seen = []
+    delete = TenantGroup.delete
+
+    async def deleted(group, name):
+        seen.extend((each.tenant, each.method, each.status) for each in changes_of(group.folders.audit, 9)[0])
+        await delete(group, name)
+
+    monkeypatch.setattr(TenantGroup, "delete", deleted)
+    monkeypatch.setattr(audit_file, "_append_ended", lambda _path, _change: None)  # as after a crash
+
+    async def play(server):
+        return (await server.root("DELETE", "/v1/tenants/red", query=b"confirm=red")).status
+
+    assert pair.run(play) == 200
+    assert seen == [("red", "DELETE", BEGUN)]
+    (line,) = changes_of(pair.folders.audit, 9)[0]
+    assert (line.tenant, line.method, line.status) == ("red", "DELETE", BEGUN)
+    with pytest.raises(SystemExit):
+        main(["tenants", "audit", "--folder", str(pair.folders.root)])
+    assert "begun" in capfd.readouterr().out
+
+
+def test_without_room_for_its_line_nothing_is_changed(pair, monkeypatch):
+    """The refusal says so, the tenant serves on, and so does it where only the last line finds no room."""
+    append = audit_file.append_change
+
+    def full(path, change):
+        if change.status in fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(path, change)
+
+    async def play(server):
+        refused = await server.root("POST", "/v1/tenants/red/suspend", {})
+        state = (await server.root("GET", "/v1/tenants/red")).json()["state"]
+        fails[:] = [200]
+        return refused, state, (await server.root("POST", "/v1/tenants/red/suspend", {})).status
+
+    fails = [BEGUN]
+    monkeypatch.setattr(audit_file, "append_change", full)
+    refused, state, done = pair.run(play)
+    assert (refused.status, state, done) == (507, "serving", 200)
+    assert "nothing was changed" in refused.json()["detail"]
+    assert [(each.tenant, each.status) for each in changes_of(pair.folders.audit, 9)[0]] == [("red", BEGUN)]
+
+
+def test_a_change_that_was_refused_is_not_listed(pair):
+    """Its lines say with which status; the list has what was made, and what may have been."""
+
+    async def play(server):
+        with locked(DataFolder(server.folders.of("red") / DATA_NAME), RealDisk()):
+            return (await server.root("DELETE", "/v1/tenants/red", query=b"confirm=red")).status
+
+    pair.run(lambda server: server.root("POST", "/v1/tenants/red/suspend", {}))
+    assert pair.run(play) == 409
+    lines = [json.loads(each)["status"] for each in pair.folders.audit.read_text().splitlines()]
+    assert lines == [0, 200, 0, 409]
+    assert [each.route for each in changes_of(pair.folders.audit, 9)[0]] == ["/v1/tenants/{name}/suspend"]
 
 
 def test_a_line_that_was_cut_short_is_ended_and_counted(tmp_path):

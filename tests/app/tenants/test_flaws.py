@@ -13,7 +13,9 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder, open_file
+from midstream.serving.access.key_ring import LOOK_S
 from midstream.serving.options import ServerOptions
+from midstream.serving.tenants.audit_file import changes_of
 from midstream.serving.tenants.types import TenantQuota
 from tests.app.tenants.conftest import Server
 
@@ -164,7 +166,7 @@ def test_two_deletions_at_once_are_both_answered(pair, monkeypatch):
 
     monkeypatch.setattr(shutil, "rmtree", slow)
     assert pair.run(play) == [200, 200]
-    assert len(pair.folders.audit.read_text().splitlines()) == 2
+    assert [each.status for each in changes_of(pair.folders.audit, 9)[0]] == [200, 200]
     assert list(pair.folders.trash.iterdir()) == []
 
 
@@ -312,3 +314,26 @@ def test_a_stop_closes_all_tenants_past_an_error_of_one(pair, monkeypatch, caplo
         asyncio.run(main())
     assert (left[0].state, left[0].running) == ("closing", None)
     assert "tenant_not_closed" in caplog.text
+
+
+def test_a_damaged_file_of_keys_is_in_health_and_hinders_no_known_key(pair):
+    """Of a tenant and of the root, each in its own health; the files' places are told to nobody."""
+
+    async def play(server):
+        for folder in (server.folders.of("red"), server.folders.root):
+            (folder / "data" / "keys.json").write_text("{")
+        await asyncio.sleep(LOOK_S)
+        return (
+            (await server.of("red", "GET", "/health/ready", key="")).json()["reason"],
+            (await server.of("blue", "GET", "/health/ready", key="")).json()["reason"],
+            await _health(server),
+            (await server.of("red", "GET", "/v1/models")).status,
+            (await server.of("red", "GET", "/v1/keys")).status,
+        )
+
+    red, blue, root, known, keys = pair.run(play)
+    assert "API keys cannot be read" in red
+    assert "API keys" not in blue
+    assert (root["ready"], "API keys cannot be read" in root["reason"]) == (True, True)
+    assert str(pair.folders.root) not in red + root["reason"]
+    assert (known, keys) == (200, 503)

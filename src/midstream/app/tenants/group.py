@@ -1,7 +1,7 @@
 """Group of the tenants of one server: opened one after another, created, suspended, exported and deleted while it runs.
 
 Each change holds the lock of its tenant alone, so a slow export of one delays no other. Child processes of all tenants
-(snapshots, history, rebuilds) have one turn: as many at once as a server of one shop has.
+(snapshots, history, rebuilds) have one turn, and trainings another: as many at once as a server of one shop has.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from midstream.app.opening import DATA_NAME, Outside
 from midstream.app.operate.backup import back_up
 from midstream.app.tenants.creation import make_tenant
 from midstream.app.tenants.folders import TENANTS_MAX, TenantFolders, remove
-from midstream.app.tenants.tenant import SharedParts, Tenant
+from midstream.app.tenants.tenant import STOPPING, OpeningStopped, SharedParts, Tenant
 from midstream.core.errors import ConfigInvalid, Fault, FolderLocked, NotFound, Overloaded
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.fold_scheduler import FoldShare
@@ -44,6 +44,9 @@ from midstream.serving.tenants.types import (
 
 CLOSINGS_MAX: Final = 8
 """Tenants that are closed at once when the server stops: each may wait for its requests."""
+OPENING_S_MAX: Final = 10.0
+"""From the stop of the server to the end of an opening that is given up: it ends within 10,000 events of the log, and
+reads a snapshot of 3 GiB to its end. Behind it the process ends without that thread, which has acknowledged nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +60,7 @@ class TenantGroup:
     _removing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while files of the trash are removed."""
     _child_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _training_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _fold_share: FoldShare = field(default_factory=lambda: FoldShare(is_shared=True))
     _url: str = ""
     _opening: asyncio.Task[None] | None = None
@@ -82,14 +86,18 @@ class TenantGroup:
     async def stop(self) -> None:
         """Close all tenants, some at once: the last snapshot of each is written by a child, one child at a time.
 
-        Where one cannot be closed, the others are; the first error is raised behind them.
+        An opening that is under way is given up, and waited for up to ``OPENING_S_MAX``. Where one cannot be closed,
+        the others are; the first error is raised behind them.
         """
         self._is_stopping = True
-        if self._opening is not None:
-            await asyncio.wait((self._opening,))  # a shop that is being opened is closed below, with what it has
-        turns = asyncio.Semaphore(CLOSINGS_MAX)
         tenants = tuple(self.apps.values())
-        ends = await asyncio.gather(*(self._close(each, turns) for each in tenants), return_exceptions=True)
+        for each in tenants:
+            each.give_up()
+        until = time.monotonic() + OPENING_S_MAX
+        if self._opening is not None:
+            await asyncio.wait((self._opening,), timeout=OPENING_S_MAX)
+        turns = asyncio.Semaphore(CLOSINGS_MAX)
+        ends = await asyncio.gather(*(self._close(each, turns, until) for each in tenants), return_exceptions=True)
         errors = [(each.name, error) for each, error in zip(tenants, ends, strict=True) if error is not None]
         for name, error in errors:
             reason = f"{type(error).__name__}: {error}"
@@ -97,9 +105,21 @@ class TenantGroup:
         if errors:
             raise errors[0][1]
 
-    async def _close(self, tenant: Tenant, turns: asyncio.Semaphore) -> None:
-        async with turns, tenant.changing:
-            await tenant.close("closing", "the server stops", self._wait_s_max)
+    async def _close(self, tenant: Tenant, turns: asyncio.Semaphore, until: float) -> None:
+        """Close a tenant; one that is being opened has until then to give up."""
+        async with turns:
+            if tenant.state == "opening":
+                try:
+                    await asyncio.wait_for(tenant.changing.acquire(), max(0.1, until - time.monotonic()))
+                except TimeoutError as error:
+                    message = f"its opening did not end in {OPENING_S_MAX:g} s; the process ends without it"
+                    raise OpeningStopped(message) from error
+            else:
+                await tenant.changing.acquire()
+            try:
+                await tenant.close("closing", STOPPING, self._wait_s_max)
+            finally:
+                tenant.changing.release()
 
     def publish(self, url: str) -> None:
         """Write down where each shop is found; ``url`` is that of the server."""
@@ -138,6 +158,8 @@ class TenantGroup:
             return
         began = time.monotonic()
         await tenant.open()
+        if self._is_stopping and tenant.state != "serving":
+            return
         if self._url:
             tenant.publish(self._url)
         log_fact(_opened_fact(tenant, time.monotonic() - began))
@@ -302,8 +324,12 @@ class TenantGroup:
         return self.options.stop_wait_max.ms / 1_000
 
     def _tenant(self, name: str) -> Tenant:
-        shared = SharedParts(self._turns, lambda: Outside(child_turn=self._child_turn, fold_share=self._fold_share))
+        shared = SharedParts(self._turns, self._outside)
         return Tenant(name, self.folders.of(name), self.options, shared)
+
+    def _outside(self) -> Outside:
+        """Return what all engines of the group share: each turn is one of this machine."""
+        return Outside(child_turn=self._child_turn, training_turn=self._training_turn, fold_share=self._fold_share)
 
     def _known(self, name: str) -> Tenant:
         found = self.apps.get(name)

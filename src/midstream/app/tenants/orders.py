@@ -1,8 +1,9 @@
 """Orders to a folder of tenants: through the server that has it open, else on its files under its lock."""
 
+import secrets
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import make_folder
 from midstream.serving.http.problems import TenantConflict
-from midstream.serving.tenants.audit_file import TenantChange, append_change
+from midstream.serving.tenants.audit_file import TenantChange, recorded_change
 from midstream.serving.tenants.types import (
     PAGE,
     PREFIX,
@@ -120,8 +121,8 @@ class TenantOrders:
         if target is None:
             make_folder(self._folders.exports)
             target = self._folders.exports / f"{name}-{_now_ms()}.tar"
-        found = back_up(self._folders.of(name), target)
-        self._note("POST", "/v1/tenants/{name}/export", name)
+        with self._recorded("POST", "/v1/tenants/{name}/export", name):
+            found = back_up(self._folders.of(name), target)
         return ExportedTenant(name, str(target), found.log_position, found.files, found.bytes)
 
     def delete(self, name: str, confirmed: str) -> None:
@@ -157,13 +158,13 @@ class TenantOrders:
 
     @contextmanager
     def _changing(self, method: str, route: str, name: str) -> Generator[None]:
-        """Hold the lock of the folder in the block, and record the change behind it."""
-        with locked(DataFolder(self._folders.data), RealDisk()):
+        """Hold the lock of the folder in the block, and record the change before it and behind it."""
+        with locked(DataFolder(self._folders.data), RealDisk()), self._recorded(method, route, name):
             yield
-            self._note(method, route, name)
 
-    def _note(self, method: str, route: str, name: str) -> None:
-        append_change(self._folders.audit, TenantChange(_now_ms(), _who(), "", method, route, name, HTTPStatus.OK))
+    def _recorded(self, method: str, route: str, name: str) -> AbstractContextManager[None]:
+        begun = TenantChange(secrets.token_hex(8), _now_ms(), _who(), "", method, route, name)
+        return recorded_change(self._folders.audit, begun, _now_ms)
 
     def _asked(self, method: str, path: str, body: object = None) -> bytes | None:
         """Return the answer of the server, None = there is none."""

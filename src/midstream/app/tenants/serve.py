@@ -34,7 +34,7 @@ from midstream.serving.request_origin import RequestOrigin
 from midstream.serving.run import Drains, StopSignals, serve_front
 from midstream.serving.tenants.audit_file import AuditFile
 from midstream.serving.tenants.dispatcher import TenantDispatcher
-from midstream.serving.tenants.root_app import RootApp, RootAudit
+from midstream.serving.tenants.root_app import RootApp, RootParts
 from midstream.serving.tenants.types import PAGE
 
 
@@ -114,10 +114,10 @@ class TenantServer:
         folders, options = self.group.folders, self._options
         metrics, arrivals = Metrics(CollectorRegistry()), LoopArrivals(time.perf_counter)
         limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
-        root = self.root = RootApp(self.group, metrics, arrivals, limits, self._log_id)
         keys = watch_keys(DataFolder(folders.data), is_closed=True)
-        audit = AuditFile(folders.audit, keys.wall_ms)
-        gate = KeyGate(RootAudit(root, audit.note), keys, options, NoUsers(), tenant_scope_needed)
+        parts = RootParts(limits, AuditFile(folders.audit, keys.wall_ms), self._log_id, lambda: keys.flaw)
+        root = self.root = RootApp(self.group, metrics, arrivals, parts)
+        gate = KeyGate(root, keys, options, NoUsers(), tenant_scope_needed)
         front = TenantDispatcher(self.group, RequestOrigin(gate, options), metrics, arrivals)
         self.group.start()
 

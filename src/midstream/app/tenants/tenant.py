@@ -5,6 +5,7 @@ answered 503 with the reason, and nothing of its folder is held.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -14,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, Outside, config_of
 from midstream.app.server.hosted_engine import require_hosted
 from midstream.app.server.keys import watch_keys
@@ -22,13 +24,17 @@ from midstream.app.server_address import Address, publish, withdraw
 from midstream.app.tenants.folders import TenantFile
 from midstream.core.errors import MidstreamError, Overloaded
 from midstream.engine.answer.user_ids import UserIds
+from midstream.engine.daemon_thread import DaemonThread
 from midstream.engine.folder import DataFolder
+from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
+from midstream.engine.outbox.output_group import OutputGroup
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.console_session import LIVE_PATH
 from midstream.serving.access.gate import KeyGate
+from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.app import asgi
 from midstream.serving.http.admission import FREE
 from midstream.serving.http.problems import TenantUnavailable, problem_reply
@@ -48,7 +54,12 @@ UNBOUNDED: Final = 1 << 30
 """Of health and metrics: a supervisor would take a refusal for a dead process."""
 END_S_MAX: Final = 5.0
 """From the cancellation of a request to its end."""
+STOPPING: Final = "the server stops"
 TOO_MUCH: Final = "More is asked of this tenant than it can answer beside the others."
+
+
+class OpeningStopped(MidstreamError):
+    """An opening was given up, as the server stops; nothing of the folder is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,7 @@ class Tenant:
         """Why it does not serve, in words for the operator."""
         self.changing = asyncio.Lock()
         """Held from beginning to end by whatever opens, closes or removes it."""
+        self._stops = threading.Event()
         self._options = options
         self._outside = shared.outside
         self._turns = shared.turns
@@ -224,11 +236,27 @@ class Tenant:
         if cancelled is not None:
             raise cancelled
 
+    def give_up(self) -> None:
+        """Have an opening that is under way end at its next step, and every later one at its first."""
+        self._stops.set()
+
+    def _require_going_on(self, *_progress: object) -> None:
+        """End the thread of an opening that was given up.
+
+        Raises:
+            OpeningStopped: It was.
+        """
+        if self._stops.is_set():
+            raise OpeningStopped(STOPPING)
+
     def _take_opened(self, task: asyncio.Task[OpenShop]) -> None:
         """Take the result of an opening."""
         error = task.exception()
         if error is None:
             self._shop, self.state = task.result(), "serving"
+            return
+        if isinstance(error, OpeningStopped):
+            self.state, self.reason = "closing", STOPPING
             return
         self.state, self.reason = "failed", f"{type(error).__name__}: {error}"
         if not isinstance(error, MidstreamError | OSError):
@@ -236,23 +264,45 @@ class Tenant:
             asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
 
     async def _opened(self) -> OpenShop:
-        config = await asyncio.to_thread(config_of, self.folder)
-        require_hosted(config.server)
-        keys = watch_keys(DataFolder(self.folder / DATA_NAME), identity=config.identity, is_closed=True)
-        running, inputs, outputs = await asyncio.to_thread(
-            open_with_groups, self.folder, config, outside=self._outside()
-        )
+        read = await self._read()
+        config, keys, running = read.config, read.keys, read.running
         async with AsyncExitStack() as undo:
             await undo.enter_async_context(running)
             options = shop_options(config.server, self._options)
-            opened = opened_engine(self.folder, running, inputs, outputs)
+            opened = opened_engine(self.folder, running, read.inputs, read.outputs)
             app = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep)
             engine = opened.engine
             quota = QuotaGate(AuditTrail(app, engine.record), lambda: self._meter, options, time.monotonic)
+            engine.listeners.add(keys.listener)
             gate = KeyGate(quota, keys, options, UserIds(lambda: engine.fold))
             shop = OpenShop(running, RequestOrigin(gate, options), options.answers_waiting_max)
             undo.pop_all()
         return shop
+
+    async def _read(self) -> "_ReadShop":
+        """Return the keys and the state of the folder, read by a daemon thread: no end of the process waits for it.
+
+        Raises:
+            OpeningStopped: It was given up.
+        """
+        thread = DaemonThread(f"midstream-open-{self.name}")
+        try:
+            return await thread.call(self._read_here)
+        finally:
+            thread.end()
+
+    def _read_here(self) -> "_ReadShop":
+        self._require_going_on()
+        config = config_of(self.folder)
+        require_hosted(config.server)
+        keys = watch_keys(DataFolder(self.folder / DATA_NAME), identity=config.identity, is_closed=True)
+        running, inputs, outputs = open_with_groups(
+            self.folder, config, notify=self._require_going_on, outside=self._outside()
+        )
+        if self._stops.is_set():  # nobody takes it any more
+            running.abandon()
+            self._require_going_on()
+        return _ReadShop(config, keys, running, inputs, outputs)
 
     def publish(self, url: str) -> None:
         """Write down where commands of this machine find the shop; ``url`` is that of the root."""
@@ -294,6 +344,17 @@ class Tenant:
         engine = self._shop.running.engine
         engine.refresh_metrics()
         return engine.metrics.text()
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadShop:
+    """A shop that was read from its folder, and not started yet."""
+
+    config: Config
+    keys: KeyWatch
+    running: Instance
+    inputs: InputGroup
+    outputs: OutputGroup
 
 
 def shop_options(own: ServerOptions, root: ServerOptions) -> ServerOptions:

@@ -10,6 +10,7 @@ from midstream.cli.console import HERE, AsJson, Folder, err, out, print_json, sa
 from midstream.cli.help import CommandHelp, GroupHelp
 
 if TYPE_CHECKING:
+    from midstream.serving.tenants.audit_file import TenantChange
     from midstream.serving.tenants.types import TenantView
 
 app = typer.Typer(
@@ -194,8 +195,14 @@ def audit_command(limit: Count = 50, folder: Folder = HERE, as_json: AsJson = Fa
     if as_json:
         print_json({"changes": found, "unreadable": unreadable})
         return
-    rows = ((_time(each.time), each.who, each.address, f"{each.method} {each.route}", each.tenant) for each in found)
+    rows = ((_time(each.time), each.who, each.address, _what(each), each.tenant) for each in found)
     out.print(table_of(("time", "who", "from", "what", "tenant"), rows))
+
+
+def _what(change: "TenantChange") -> str:
+    """Return what a change was, and of one that has not ended that it has not."""
+    what = f"{change.method} {change.route}"
+    return what if change.status else f"{what} (begun; its end was not recorded)"
 
 
 def _time(ms: int) -> str:

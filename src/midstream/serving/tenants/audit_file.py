@@ -1,21 +1,39 @@
-"""Audit of the root: one JSON line for each change of a tenant, durable before the change is answered.
+"""Audit of the root: two JSON lines for each change of a tenant, one before it and one behind it, both durable.
 
-The root has no event log. The file is appended to and never rewritten; it is read by ``midstream tenants audit``.
+A change that a crash ends has its first line alone, so it is seen. The root has no event log: the file is appended to
+and never rewritten, and it is read by ``midstream tenants audit``.
+
+Reference: Mohan and others, ARIES, ACM Transactions on Database Systems 17(1), 1992 (the log is written ahead).
 """
 
 import asyncio
+import errno
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from midstream.core.errors import AppendFailed, DiskFull, MidstreamError
+from midstream.core.tracebacks import raised_of
 from midstream.events.file_modes import make_folder, open_file
+from midstream.monitoring.fact_logger import log_fact
+from midstream.monitoring.facts import Fact
+from midstream.serving.http.problems import problem_of
+
+BEGUN: Final = 0
+"""Status of the first line of a change."""
 
 
 class TenantChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line."""
 
+    id: str
+    """Random; both lines of a change have it."""
     time: int
     """Milliseconds of the wall clock."""
     who: str
@@ -23,28 +41,81 @@ class TenantChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: str
     route: str
     tenant: str
-    status: int
+    status: int = BEGUN
+    """Of the answer; ``BEGUN`` = the change begins."""
 
 
 class AuditFile:
-    """The file, opened at each change: they are few."""
+    """The file, opened at each line: they are few."""
 
     def __init__(self, path: Path, wall_ms: Callable[[], int]) -> None:
         """Append to ``path``."""
         self._path = path
         self._wall_ms = wall_ms
 
-    async def note(self, change: TenantChange) -> None:
-        """Append a change and make it durable.
+    @asynccontextmanager
+    async def recorded(self, who: str, address: str, method: str, route: str, tenant: str) -> AsyncIterator[None]:
+        """Record a change that is made in the block: that it begins, and how it ended.
 
         Raises:
-            OSError: The disk.
+            AppendFailed: The first line could not be written; the block was not entered.
         """
-        await asyncio.to_thread(append_change, self._path, msgspec.structs.replace(change, time=self._wall_ms()))
+        begun = TenantChange(secrets.token_hex(8), self._wall_ms(), who, address, method, route, tenant)
+        await asyncio.to_thread(append_begun, self._path, begun)
+        status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+        try:
+            yield
+            status = int(HTTPStatus.OK)
+        except MidstreamError as error:
+            status = problem_of(error).status
+            raise
+        finally:
+            ended = msgspec.structs.replace(begun, time=self._wall_ms(), status=status)
+            await asyncio.to_thread(_append_ended, self._path, ended)
+
+
+@contextmanager
+def recorded_change(path: Path, begun: TenantChange, now_ms: Callable[[], int]) -> Iterator[None]:
+    """Record a change that is made in the block by a command: that it begins, and how it ended.
+
+    Raises:
+        AppendFailed: The first line could not be written; the block was not entered.
+    """
+    append_begun(path, begun)
+    status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+    try:
+        yield
+        status = int(HTTPStatus.OK)
+    except MidstreamError as error:
+        status = problem_of(error).status
+        raise
+    finally:
+        _append_ended(path, msgspec.structs.replace(begun, time=now_ms(), status=status))
+
+
+def append_begun(path: Path, begun: TenantChange) -> None:
+    """Append the first line of a change.
+
+    Raises:
+        AppendFailed: The disk; nothing may be changed.
+    """
+    try:
+        append_change(path, begun)
+    except OSError as error:
+        message = f"nothing was changed: the audit of tenants cannot be written: {error.strerror}"
+        raise (DiskFull if error.errno == errno.ENOSPC else AppendFailed)(message) from error
+
+
+def _append_ended(path: Path, ended: TenantChange) -> None:
+    """Append the last line of a change; what was made is answered all the same, as its first line is there."""
+    try:
+        append_change(path, ended)
+    except OSError as error:
+        log_fact(Fact("audit_lost", "error", {"route": ended.route}, raised=raised_of(error)))
 
 
 def append_change(path: Path, change: TenantChange) -> None:
-    """Append a change to a file and make it durable; a line that a crash cut short is ended before.
+    """Append a line to a file and make it durable; a line that a crash cut short is ended before.
 
     Raises:
         OSError: The disk.
@@ -63,21 +134,28 @@ def append_change(path: Path, change: TenantChange) -> None:
 def changes_of(path: Path, limit: int) -> tuple[list[TenantChange], int]:
     """Return the newest changes, the newest first, and the number of lines that cannot be read.
 
-    A crash cuts a line short; the others are whole.
+    A change that was made is its last line. One with its first line alone has the status ``BEGUN``: it is under way, or
+    a crash ended it, and it may be made or not. One that was refused is left out. A crash cuts a line short; the others
+    are whole.
 
     Args:
         path: Of the file.
-        limit: At most so many.
+        limit: At most so many changes.
     """
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return [], 0
     found: list[TenantChange] = []
+    ended: set[str] = set()
     unreadable = 0
     for line in filter(None, reversed(lines)):
         try:
-            found.append(msgspec.json.decode(line, type=TenantChange))
+            change = msgspec.json.decode(line, type=TenantChange)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             unreadable += 1
+            continue
+        if change.id not in ended and change.status < HTTPStatus.BAD_REQUEST:
+            found.append(change)
+        ended.add(change.id)
     return found[:limit], unreadable

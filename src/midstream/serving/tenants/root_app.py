@@ -6,8 +6,10 @@ key of a tenant is one of the root.
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -16,15 +18,13 @@ from midstream.engine.types import Liveness
 from midstream.monitoring.by_process import merged_tenants
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.access.callers import caller_of
-from midstream.serving.access.scopes import TENANT_ROUTES, tenant_scope_needed, tenant_template
+from midstream.serving.access.scopes import tenant_scope_needed, tenant_template
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.problems import Disconnected, problem_reply
 from midstream.serving.http.responses import (
-    AT_ONCE,
     NO_STORE,
-    Message,
     Receive,
     Reply,
     Scope,
@@ -33,7 +33,7 @@ from midstream.serving.http.responses import (
     sent_path,
 )
 from midstream.serving.operation import METRICS_TEXT
-from midstream.serving.tenants.audit_file import TenantChange
+from midstream.serving.tenants.audit_file import AuditFile
 from midstream.serving.tenants.types import (
     PAGE,
     REASON_MAX,
@@ -55,22 +55,33 @@ class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _wish = msgspec.json.Decoder(TenantWish)
 _quota = msgspec.json.Decoder(TenantQuota)
 _suspend = msgspec.json.Decoder(SuspendBody)
-_READS: Final = frozenset(("GET", "HEAD"))
 _Route: TypeAlias = Callable[[str, Scope, Receive], Awaitable[Reply]]
 
 
-class RootApp:
-    """ASGI app of the root."""
+@dataclass(frozen=True, slots=True)
+class RootParts:
+    """Parts of the server that the root works with."""
 
-    def __init__(
-        self, tenants: Tenants, metrics: Metrics, arrivals: LoopArrivals, limits: BodyLimits, log_id: str
-    ) -> None:
-        """Manage ``tenants``; ``log_id`` identifies this server in ``/health/live``."""
+    limits: BodyLimits
+    audit: AuditFile
+    log_id: str
+    """Identifies this server in ``/health/live``."""
+    flaw: Callable[[], str]
+    """Returns what an operator has to look at; empty = nothing."""
+
+
+class RootApp:
+    """ASGI app of the root. Each change of a tenant is recorded before it and behind it."""
+
+    def __init__(self, tenants: Tenants, metrics: Metrics, arrivals: LoopArrivals, parts: RootParts) -> None:
+        """Manage ``tenants``."""
         self._tenants = tenants
+        self._audit = parts.audit
         self.metrics = metrics
         self.arrivals = arrivals
-        self._limits = limits
-        self._liveness = Liveness("live", log_id, os.getpid())
+        self._limits = parts.limits
+        self._flaw = parts.flaw
+        self._liveness = Liveness("live", parts.log_id, os.getpid())
         self.drains: Callable[[], str] = str
         """Returns why the server takes no further requests; empty while it does."""
         self._routes: Mapping[tuple[str, str], _Route] = {
@@ -122,21 +133,32 @@ class RootApp:
         wish = decode_json(_wish, await read_body(scope, receive, self._limits))
         require_name(wish.name, "/name")
         require_quota(wish.quota, "/quota")
-        return _json(await self._tenants.create(wish, _who(scope)), HTTPStatus.CREATED)
+        async with self._recorded(scope, wish.name):
+            made = await self._tenants.create(wish, _who(scope))
+        return _json(made, HTTPStatus.CREATED)
 
     async def _set_quota(self, name: str, scope: Scope, receive: Receive) -> Reply:
         quota = decode_json(_quota, await read_body(scope, receive, self._limits))
-        return _json(await self._tenants.set_quota(name, require_quota(quota, "")))
+        require_quota(quota, "")
+        self._tenants.view(name)
+        async with self._recorded(scope, name):
+            return _json(await self._tenants.set_quota(name, quota))
 
     async def _suspend(self, name: str, scope: Scope, receive: Receive) -> Reply:
         body = decode_json(_suspend, await read_body(scope, receive, self._limits) or b"{}")
-        return _json(await self._tenants.suspend(name, body.reason[:REASON_MAX]))
+        self._tenants.view(name)
+        async with self._recorded(scope, name):
+            return _json(await self._tenants.suspend(name, body.reason[:REASON_MAX]))
 
-    async def _resume(self, name: str, _scope: Scope, _receive: Receive) -> Reply:
-        return _json(await self._tenants.resume(name))
+    async def _resume(self, name: str, scope: Scope, _receive: Receive) -> Reply:
+        self._tenants.view(name)
+        async with self._recorded(scope, name):
+            return _json(await self._tenants.resume(name))
 
-    async def _export(self, name: str, _scope: Scope, _receive: Receive) -> Reply:
-        return _json(await self._tenants.export(name))
+    async def _export(self, name: str, scope: Scope, _receive: Receive) -> Reply:
+        self._tenants.view(name)
+        async with self._recorded(scope, name):
+            return _json(await self._tenants.export(name))
 
     async def _delete(self, name: str, scope: Scope, _receive: Receive) -> Reply:
         self._tenants.view(name)
@@ -145,8 +167,16 @@ class RootApp:
             came = "It did not come." if confirmed is None else f'"{confirmed[:64]}" came.'
             right = f"confirm={name}: all events, models and keys of the tenant are removed for good."
             raise RequestInvalid((Fault("confirm", came, right, PAGE),))
-        await self._tenants.delete(name)
+        async with self._recorded(scope, name):
+            await self._tenants.delete(name)
         return _json({"name": name, "state": "deleted"})
+
+    def _recorded(self, scope: Scope, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Record a change of a tenant that is made in the block."""
+        caller = caller_of(scope)
+        address = "" if caller is None else caller.address
+        route = tenant_template(sent_path(scope)) or ""
+        return self._audit.recorded(_who(scope), address, scope["method"], route, tenant)
 
     async def _live(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         return _json(self._liveness)
@@ -155,61 +185,14 @@ class RootApp:
         health = self._tenants.health()
         if waits := self.drains():
             health = msgspec.structs.replace(health, ready=False, reason=waits)
+        if flaw := self._flaw():
+            reason = f"{health.reason}; {flaw}" if health.reason else flaw
+            health = msgspec.structs.replace(health, reason=reason)
         return _json(health, HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         text = merged_tenants(self.metrics.text(), self._tenants.metrics_texts())
         return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
-
-
-class RootAudit:
-    """ASGI app in front of the root app: records who changed a tenant."""
-
-    def __init__(self, app: RootApp, note: Callable[[TenantChange], Awaitable[None]]) -> None:
-        """Front of ``app``; each change is given to ``note`` before it is answered."""
-        self._app = app
-        self._note = note
-        self.metrics = app.metrics
-        self.arrivals = app.arrivals
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        template = tenant_template(sent_path(scope))
-        if template is None or scope["method"] in _READS or scope["method"] not in TENANT_ROUTES[template]:
-            await self._app(scope, receive, send)
-            return
-        caller = caller_of(scope)
-        address = "" if caller is None else caller.address
-        begun: list[Message] = []
-
-        async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                begun.append(message)  # the body has the name of a tenant that was made
-                return
-            while begun:
-                start = begun.pop()
-                if (status := start["status"]) < HTTPStatus.BAD_REQUEST:
-                    target = sent_path(scope).split("/")[3] if "{name}" in template else _made(message["body"])
-                    await self._note(TenantChange(0, _who(scope), address, scope["method"], template, target, status))
-                await send(start)
-            await send(message)
-
-        scope.pop(AT_ONCE, None)
-        await self._app(scope, receive, noting)
-
-
-class _Named(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _Made(msgspec.Struct, frozen=True):
-    """Part of the answer to a creation."""
-
-    tenant: _Named
-
-
-def _made(answer: bytes) -> str:
-    return msgspec.json.decode(answer, type=_Made).tenant.name
 
 
 def _who(scope: Scope) -> str:
