@@ -181,6 +181,10 @@ class ConfigInvalid(Invalid):
     """The configuration cannot be used."""
 
 
+class KeysUnreadable(ConfigInvalid):
+    """The file of API keys cannot be read: damaged, or another user's. The keys that were read before hold."""
+
+
 class AddressUnavailable(Invalid):
     """A server cannot listen at its address: another process has the port, or the address is not of this machine."""
 

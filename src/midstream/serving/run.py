@@ -172,7 +172,10 @@ async def _serve_opened(
     elsewhere = ALONE if company is None else company.elsewhere
     made = asgi(opened.engine, opened.accept, options, opened.ingest, opened.upkeep, elsewhere)
     app = AuditTrail(made, opened.engine.record)
-    front = app if keys is None else KeyGate(app, keys, options, UserIds(lambda: opened.engine.fold))
+    front: Measured = app
+    if keys is not None:
+        opened.engine.listeners.add(keys.listener)
+        front = KeyGate(app, keys, options, UserIds(lambda: opened.engine.fold))
     with (
         signals.noted(opened.engine.facts.note),
         _listening(options) as listener,

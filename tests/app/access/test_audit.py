@@ -69,3 +69,26 @@ def test_changes_are_in_the_log_with_who_and_from_where(tmp_path):
     assert row.who.startswith("key:")
     assert len(audit_of(tmp_path, 100, who=row.who)) == 3
     assert len(audit_of(tmp_path, 2)) == 2
+
+
+def test_a_change_of_a_key_over_http_stands_once(tmp_path):
+    """Its record in the log has the address; what a command changed has the line of the file."""
+    key = create_key(tmp_path, key_wish("owner", ("admin",))).key
+
+    async def play():
+        async with HostedEngine(tmp_path) as engine:
+            made = await _asked(engine, key, "POST", "/v1/keys/reports", b'{"scopes": ["read"]}')
+            turned = await _asked(engine, key, "POST", "/v1/keys/reports/rotate", b"{}")
+            return made, turned, await _asked(engine, key, "DELETE", "/v1/keys/reports")
+
+    assert asyncio.run(play()) == (200, 200, 200)
+    create_key(tmp_path, key_wish("other", ("read",)))
+    revoke_key(tmp_path, "other")
+    told = [(each.method, each.route, each.target.split()[0], bool(each.address)) for each in audit_of(tmp_path, 100)]
+    assert sorted(told[:2]) == [("create", KEYS_ROUTE, "other", False), ("revoke", KEYS_ROUTE, "other", False)]
+    assert told[2:] == [
+        ("DELETE", "/v1/keys/{name}", "reports", True),
+        ("POST", "/v1/keys/{name}/rotate", "reports", True),
+        ("POST", "/v1/keys/{name}", "reports", True),
+        ("create", KEYS_ROUTE, "owner", False),
+    ]

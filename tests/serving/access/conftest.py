@@ -37,6 +37,7 @@ class Ids:
     def __init__(self, engine, merged):
         self.engine = engine
         self.merged = merged
+        self.table_size = 200_000
 
     def merges(self):
         return [each for each in self.engine.events if each.operation == Operation.MERGE]
@@ -49,6 +50,9 @@ class Ids:
 
     def merged_count(self, user_id):
         return sum(each.user_id == user_id for each in self.merges())
+
+    def merged_max(self):
+        return self.table_size
 
 
 class KeyedClient:

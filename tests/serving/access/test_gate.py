@@ -1,6 +1,7 @@
 """The gate of keys: without one nobody passes, each passes as far as its scopes go, and what is revoked ends."""
 
 import asyncio
+import errno
 import gzip
 import json
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from midstream.core.errors import DiskFull
+from midstream.engine.folder import DataFolder
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
 from midstream.events.schema import text_column
@@ -147,12 +149,81 @@ def test_file_that_is_missing_opens_no_process_that_starts_later(keyed):
 
 
 def test_damaged_file_leaves_what_was_read(keyed):
-    """Who had a key keeps it; nobody gets in who had none."""
+    """Who had a key keeps it; nobody gets in who had none. Health says so until the file is right again."""
     key = keyed.make("read")
+    good = keyed.file.path.read_bytes()
     keyed.file.path.write_text("{")
     keyed.look()
     assert keyed.ask(key, "GET", "/v1/models").status_code == 200
     assert keyed.ask("", "GET", "/v1/models").status_code == 401
+    name, said = keyed.watch.listener.concern()
+    assert (name, "cannot be read" in said) == ("keys", True)
+    keyed.file.path.write_bytes(good)
+    keyed.look()
+    assert keyed.watch.listener.concern() == ("keys", "")
+
+
+def test_disk_that_fails_once_is_read_again(keyed, monkeypatch):
+    """The file is the same one, so nothing but the failure has it read."""
+    key = keyed.make("read")
+    read = KeyFile.read
+
+    def fails(_file):
+        message = "Input/output error"
+        raise OSError(message)
+
+    monkeypatch.setattr(KeyFile, "read", fails)
+    keyed.file.path.write_bytes(keyed.file.path.read_bytes() + b" ")
+    keyed.look()
+    assert keyed.watch.flaw
+    assert keyed.ask(key, "GET", "/v1/models").status_code == 200
+    monkeypatch.setattr(KeyFile, "read", read)
+    keyed.look()
+    assert not keyed.watch.flaw
+
+
+def test_key_that_was_just_made_is_known(keyed):
+    """By whichever process it is sent to, before the file's next look is due."""
+    keyed.make("read")
+    made = keyed.file.create(KeyWish("new", ("read",)), keyed.clocks.wall_ms(), "cli:test")
+    assert keyed.ask(made.key, "GET", "/v1/models").status_code == 200
+    assert keyed.ask(made.key + "x", "GET", "/v1/models").status_code == 401
+
+
+def test_keys_over_http_hold_from_their_answer_on(make_client, engine, tmp_path):
+    """The first one closes the gate, further ones open it, and one that was revoked does not."""
+    keyed = KeyedClient(make_client(engine, data=DataFolder(tmp_path / "data")), tmp_path / "data")
+    assert keyed.ask("", "GET", "/v1/models").status_code == 200
+    admin = keyed.ask("", "POST", "/v1/keys/root", {"scopes": ["admin"]}).json()["key"]
+    assert keyed.ask("", "GET", "/v1/models").status_code == 401
+    pages = {"scopes": ["recommend"], "origins": ["https://shop.example"]}
+    assert keyed.ask(admin, "POST", "/v1/keys/pages", pages).status_code == 200
+    assert keyed.gate.page_origins() == {b"https://shop.example"}
+    other = keyed.ask(admin, "POST", "/v1/keys/reports", {"scopes": ["read"]}).json()["key"]
+    assert keyed.ask(other, "GET", "/v1/models").status_code == 200
+    assert keyed.ask(admin, "DELETE", "/v1/keys/reports").status_code == 200
+    assert keyed.ask(other, "GET", "/v1/models").status_code == 401
+
+
+@pytest.mark.parametrize("flaw", ["damaged", "of another user"])
+def test_file_that_cannot_be_read_is_a_503_for_who_changes_keys(make_client, engine, tmp_path, monkeypatch, flaw):
+    """It is no fault of the request; the reason says which file, and known keys go on."""
+    keyed = KeyedClient(make_client(engine, data=DataFolder(tmp_path / "data")), tmp_path / "data")
+    admin = keyed.make("admin")
+    if flaw == "damaged":
+        keyed.file.path.write_text("{")
+    else:
+
+        def refused(_file):
+            raise PermissionError(errno.EACCES, "Permission denied", str(keyed.file.path))
+
+        monkeypatch.setattr(KeyFile, "read", refused)
+    asked = [("GET", "/v1/keys", None), ("POST", "/v1/keys/a", {"scopes": ["read"]}), ("DELETE", "/v1/keys/a", None)]
+    for method, path, body in [*asked, ("POST", "/v1/keys/a/rotate", {})]:
+        answer = keyed.ask(admin, method, path, body)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:midstream:keys-unreadable"), answer.text
+        assert "keys.json" in answer.json()["pointer"]
+        assert int(answer.headers["retry-after"]) > 0
 
 
 def test_expired_key_is_refused(keyed):

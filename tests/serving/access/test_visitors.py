@@ -11,7 +11,7 @@ import pytest
 
 from midstream.serving.access.page_merges import MERGED_MAX, PageMerges
 from midstream.serving.access.user_tokens import HEADER, LIFE_S_MAX, claims_of
-from midstream.serving.http.problems import MergeRefused
+from midstream.serving.http.problems import MergeRefused, QuotaSpent
 from tests.serving.access.conftest import NOW_MS
 
 ORIGIN = "https://shop.example"
@@ -312,6 +312,40 @@ def test_one_visitor_merges_a_share_of_ids(page):
     assert page.keyed.ask(server, "POST", "/v1/users/mallory/merge", body).status_code == 200
 
 
+def test_many_users_of_one_key_cannot_fill_the_table(page):
+    """A fiftieth of it an hour for each key, whoever has the tokens; then there is room again, and servers go on."""
+    page.keyed.users.table_size = 500
+    for number in range(12):
+        page.view(anonymous(number))
+    answers = [page.merge(f"user-{number}", anonymous(number)) for number in range(11)]
+    assert [each.status_code for each in answers] == [200] * 10 + [429]
+    assert int(answers[-1].headers["retry-after"]) >= 360
+    server = page.keyed.make("catalogue")
+    body = {"user_id": anonymous(10)}
+    assert page.keyed.ask(server, "POST", "/v1/users/user-10/merge", body).status_code == 200
+    assert len(page.keyed.users.merges()) == 11
+
+
+def test_accounts_of_merges_are_one_a_key_and_fill_in_an_hour():
+    """One key's pages take nothing from another's."""
+    clock = [0.0]
+
+    async def run():
+        users = Users()
+        users.merged_max = lambda: 100
+        merges = PageMerges(users, lambda: clock[0])
+        for _ in range(2):
+            await merges.begin({}, "k1", f"user-{clock[0]}", ANON)
+        with pytest.raises(QuotaSpent) as refused:
+            await merges.begin({}, "k1", "other", ANON)
+        await merges.begin({}, "k2", "other", ANON)
+        clock[0] = 1_800.0
+        await merges.begin({}, "k1", "other", ANON)
+        return refused.value.retry_after_s
+
+    assert 1_800 <= asyncio.run(run()) <= 1_900
+
+
 def test_id_that_no_event_named_is_not_merged(page):
     """Ids that are made up cost nothing; an id is merged as soon as an event named it."""
     refused = page.merge("ann", ANON)
@@ -338,24 +372,27 @@ class Users:
     def merged_count(self, _user_id):
         return MERGED_MAX - 2
 
+    def merged_max(self):
+        return 200_000
+
 
 def test_merges_that_are_under_way_count():
     """Many at once are judged before the first one is in the state."""
 
     async def run():
-        merges, scopes = PageMerges(Users()), [{} for _ in range(3)]
+        merges, scopes = PageMerges(Users(), lambda: 1.0), [{} for _ in range(3)]
         for scope in scopes[:2]:
-            await merges.begin(scope, "ann", ANON)
+            await merges.begin(scope, "k1", "ann", ANON)
         with pytest.raises(MergeRefused):
-            await merges.begin(scopes[2], "ann", ANON)
-        await merges.begin(scopes[2], "bob", ANON)
+            await merges.begin(scopes[2], "k1", "ann", ANON)
+        await merges.begin(scopes[2], "k1", "bob", ANON)
         merges.end(scopes[0])
         merges.end(scopes[0])
-        await merges.begin({}, "ann", ANON)
+        await merges.begin({}, "k1", "ann", ANON)
 
     asyncio.run(run())
 
 
 def test_merge_waits_for_events_that_are_acknowledged():
     """A process that follows another one knows an id a moment later."""
-    asyncio.run(PageMerges(Users(unknown=2)).begin({}, "ann", ANON))
+    asyncio.run(PageMerges(Users(unknown=2), lambda: 1.0).begin({}, "k1", "ann", ANON))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,12 @@ from midstream.serving.access.api_keys import ApiKey
 from midstream.serving.access.key_file import KeyFile
 
 KEYS_ROUTE = "midstream keys"
+_OVER_HTTP: Final = {
+    ("POST", "/v1/keys/{name}"): "create",
+    ("POST", "/v1/keys/{name}/rotate"): "create",
+    ("DELETE", "/v1/keys/{name}"): "revoke",
+}
+"""Changes of keys by method and route, as their file has them."""
 
 
 def audit_of(folder: Path, limit: int, who: str = "", route: str = "") -> list[AuditRow]:
@@ -24,7 +31,7 @@ def audit_of(folder: Path, limit: int, who: str = "", route: str = "") -> list[A
         folder: Holds ``data``.
         limit: At most so many.
         who: Of this caller alone; empty = of all.
-        route: By this route alone; ``midstream keys`` are changes of keys.
+        route: By this route alone; ``midstream keys`` are changes of keys by commands.
 
     Raises:
         LogDamaged: The log cannot be trusted.
@@ -34,7 +41,9 @@ def audit_of(folder: Path, limit: int, who: str = "", route: str = "") -> list[A
     """
     stored = KeyFile(folder / DATA_NAME).read()
     keys = () if stored is None else stored.keys
-    found = [*_logged(folder), *(row for key in keys for row in _of_key(key))]
+    logged = list(_logged(folder))
+    over_http = {change for row in logged for change in _changes_of_keys(row)}
+    found = [*logged, *(row for key in keys for row in _of_key(key) if (row.method, key.id) not in over_http)]
     wanted = [row for row in found if who in {"", row.who} and route in {"", row.route}]
     wanted.sort(key=lambda row: row.time, reverse=True)
     return wanted[:limit]
@@ -49,6 +58,14 @@ def _logged(folder: Path) -> Iterator[AuditRow]:
                 time_ms = int(batch.rows["log_time_ms"][row])
                 said = record.who, record.address, record.method, record.route, record.target, record.status
                 yield AuditRow(time_ms, *said)
+
+
+def _changes_of_keys(row: AuditRow) -> Iterator[tuple[str, str]]:
+    """Yield act and id of each key that a request changed; its record names them, so the file's line is left out."""
+    act = _OVER_HTTP.get((row.method, row.route))
+    if act is not None:
+        for key_id in row.target.split()[1:]:
+            yield act, key_id
 
 
 def _of_key(key: ApiKey) -> Iterator[AuditRow]:

@@ -223,6 +223,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
         behind = FollowedApp(app, engine, leader, flush, place.is_current)
         keys = watch_keys(data, f"follower-{order.number}", identity=config.identity, is_closed=order.asks_for_keys)
+        engine.listeners.add(keys.listener)
         front = KeyGate(behind, keys, options, UserIds(lambda: engine.fold))
         await serve_share(front, options, share, engine.facts)
     hearing.cancel()

@@ -100,6 +100,7 @@ class HostedEngine:
             opened = opened_engine(self._folder, running, inputs, outputs)
             app = asgi(opened.engine, opened.accept, config.server, opened.ingest, opened.upkeep)
             trail, engine = AuditTrail(app, opened.engine.record), opened.engine
+            engine.listeners.add(keys.listener)
             gate = KeyGate(trail, keys, config.server, UserIds(lambda: engine.fold))
             self._guarded = guarded(gate, config.server) if self._checks_origin else gate
             self._app = app

@@ -22,6 +22,8 @@ from midstream.serving.access.scopes import audited_route
 from midstream.serving.http.responses import AT_ONCE, Message, Receive, Scope, Send, sent_path
 
 ANONYMOUS: Final = "anonymous"
+TARGET: Final = "midstream.audit_target"
+"""Field of a scope: a list to which a route adds what it changed, where the path does not name that."""
 _USERS: Final = "/v1/users"
 _TARGET_MAX: Final = 128
 Append: TypeAlias = Callable[[EventBatch], Awaitable[object]]
@@ -45,6 +47,7 @@ class AuditTrail:
             await self._app(scope, receive, send)
             return
         scope.pop(AT_ONCE, None)
+        scope[TARGET] = []
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST:
@@ -59,12 +62,20 @@ class AuditTrail:
         client = scope.get("client")
         address = caller.address if caller is not None else str(client[0]) if client else ""
         who = caller.who if caller is not None else _claimed(scope)
-        target = _target(route, sent_path(scope))
+        named: list[str] = scope[TARGET]
+        target = named[0][:_TARGET_MAX] if named else _target(route, sent_path(scope))
         record = AuditRecord(secrets.token_hex(8), who, address, scope["method"], route, target, status)
         try:
             await self._append(audit_event(record))
         except MidstreamError as error:
             log_fact(Fact("audit_lost", "error", {"route": route}, raised=raised_of(error)))
+
+
+def name_target(scope: Scope, target: str) -> None:
+    """Have the record of a request name what it changed; without an audit in front nothing is done."""
+    named: list[str] | None = scope.get(TARGET)
+    if named is not None:
+        named.append(target)
 
 
 def _claimed(scope: Scope) -> str:

@@ -54,6 +54,8 @@ EVENTS_PATH: Final = "/v1/events"
 CALLERS_MAX: Final = 10_000
 """Addresses with a quota of one browser key."""
 _BEARER: Final = b"bearer "
+_KEYS_PATH: Final = "/v1/keys/"
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class KeyGate:
@@ -82,7 +84,7 @@ class KeyGate:
         self.arrivals = app.arrivals
         self._keys = keys
         self._users = users
-        self._merges = PageMerges(users)
+        self._merges = PageMerges(users, app.arrivals.now)
         self._limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
         self._open = frozenset((OPEN, NODES, METRICS) if options.open_metrics else (OPEN, NODES))
         self._quotas: dict[tuple[str, float, int], Quotas] = {}
@@ -90,6 +92,9 @@ class KeyGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
         ring = self._keys.ring() if scope["type"] == "http" else None
+        if scope["type"] == "http" and scope["path"].startswith(_KEYS_PATH) and scope["method"] not in _READS:
+            scope.pop(AT_ONCE, None)
+            send = self._looking(send)
         if ring is None:
             await self._app(scope, receive, send)
             return
@@ -119,6 +124,16 @@ class KeyGate:
         """Return the origins whose pages have a browser key."""
         ring = self._keys.ring()
         return frozenset() if ring is None else ring.origins
+
+    def _looking(self, send: Send) -> Send:
+        """Return a ``send`` that has the file of keys looked at before an answer: a change of keys holds from then."""
+
+        async def looking(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._keys.look_now()
+            await send(message)
+
+        return looking
 
     def _note(self, scope: Scope, reason: str) -> None:
         """Count a refusal, and end its turn in the queue."""
@@ -188,6 +203,7 @@ class KeyGate:
         Raises:
             ScopeMissing: It names another visitor than it proves, or the route or a field is not for pages.
             MergeRefused: Its user has its share of merged ids, or no event named the id.
+            QuotaSpent: The pages of the key merged as many ids as they may in an hour.
             MidstreamError: The body cannot be read.
         """
         path, is_merge = scope["path"], _is_merge(scope)
@@ -209,7 +225,7 @@ class KeyGate:
         if is_merge:
             ids = visitor.require_merge(sent_path(scope), told)
             if ids is not None:
-                await self._merges.begin(scope, *ids)
+                await self._merges.begin(scope, key.id, *ids)
         elif path == EVENTS_PATH:
             visitor.require_events(told)
         elif isinstance(told, dict):

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from midstream.core.errors import ConfigInvalid, Fault, NotFound, Overloaded
+from midstream.core.errors import ConfigInvalid, Fault, KeysUnreadable, NotFound, Overloaded
 from midstream.events.file_modes import keep_owner, make_folder, open_file
 from midstream.events.whole_file import WholeFile
 from midstream.serving.access.api_keys import (
@@ -61,7 +61,8 @@ class KeyFile:
         """Return the keys, None = none was ever made, so nobody is asked for one.
 
         Raises:
-            ConfigInvalid: The file is no file of keys.
+            KeysUnreadable: The file is no file of keys.
+            OSError: The disk, or the file is another user's.
         """
         try:
             content = self.path.read_bytes()
@@ -71,7 +72,7 @@ class KeyFile:
             return _decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             right = "The file of a backup. Without one remove it and make new keys: midstream keys create"
-            raise ConfigInvalid((Fault(str(self.path), f"It cannot be read: {error}.", right, PAGE),)) from error
+            raise KeysUnreadable((Fault(str(self.path), f"It cannot be read: {error}.", right, PAGE),)) from error
 
     def require(self) -> StoredKeys:
         """Return the keys; without a file one is made with the operator's key alone, so that a key is asked for.

@@ -1,7 +1,8 @@
 """Keys in memory: from the text of a key to its caller in microseconds, with the file looked at again twice a second.
 
-A revoked key is refused half a second later at the latest, in every process. A file that is gone or damaged opens
-nothing: of a damaged one what was read before holds, and with the file gone all are refused.
+A revoked key is refused half a second later at the latest, in every process. A key that is not known has the file
+looked at before it is refused, so a new one is taken at once. A file that is gone or damaged opens nothing: of a
+damaged one what was read before holds, which is a concern of health, and with the file gone all are refused.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from typing import Final, TypeAlias
 
 from midstream.core.errors import ConfigInvalid
 from midstream.core.tracebacks import raised_of
+from midstream.engine.listeners import Concern, Listener
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact
 from midstream.serving.access.api_keys import OPERATOR_ID, PREFIX, ApiKey
@@ -19,10 +21,13 @@ from midstream.serving.access.key_file import KeyFile, StoredKeys
 from midstream.serving.access.key_uses import KeyUses
 from midstream.serving.access.scopes import ADMIN, RECOMMEND
 
+_TEXT: Final = f"{PREFIX}_"
 LOOK_S: Final = 0.5
 """Between two looks at the file: a ``stat`` of 2 µs."""
 OPERATOR_WHO: Final = "cli"
 """Commands of the machine, behind which the user stands."""
+_LISTENER: Final = "keys"
+_FLAW: Final = "the file of API keys cannot be read: the keys that were read before hold, and no other"
 _NO_DIGEST: Final = bytes(hashlib.sha256().digest_size)
 """What an unknown id is compared with, so that it takes as long as a known one."""
 
@@ -119,6 +124,18 @@ class KeyWatch:
         self._seen = self._stat()
         stored = file.read()
         self._ring = (NOBODY if is_closed else None) if stored is None else ring_of(stored, wall_ms())
+        self._flaw = ""
+
+    @property
+    def flaw(self) -> str:
+        """Why keys that were made since are not known, in words that anybody may read; empty = they are."""
+        self.ring()
+        return self._flaw
+
+    @property
+    def listener(self) -> Listener:
+        """Concern of health."""
+        return Listener(name=_LISTENER, concern=lambda: Concern(_LISTENER, self.flaw))
 
     @property
     def asks(self) -> bool:
@@ -130,13 +147,20 @@ class KeyWatch:
         now = self._clock()
         if now >= self._next:
             self._next = now + LOOK_S
-            self._look()
+            self._look(again=bool(self._flaw))
+        return self._ring
+
+    def look_now(self) -> KeyRing | None:
+        """Return the keys of the file as it is now. Cost: 2 µs, where it has not changed."""
+        self._look(again=False)
         return self._ring
 
     def identify(self, ring: KeyRing, key: str) -> KnownKey | None:
         """Return the key of a text and note its use, None = there is none, or it is expired or revoked."""
         now_ms = self.wall_ms()
         found = ring.find(key, now_ms)
+        if found is None and key.startswith(_TEXT) and (newer := self.look_now()) not in {None, ring}:
+            found = None if newer is None else newer.find(key, now_ms)
         if found is not None and found.stored is not None and self._uses is not None:
             self._uses.note(found.stored.id, now_ms)
         return found
@@ -145,18 +169,19 @@ class KeyWatch:
         """Return what a token of an identity provider allows, None = it is none that is right."""
         return None if self._tokens is None else await self._tokens(token)
 
-    def _look(self) -> None:
-        """Read the file again, if it is another one."""
+    def _look(self, *, again: bool) -> None:
+        """Read the file, if it is another one, or ``again`` because it could not be read."""
         seen = self._stat()
-        if seen == self._seen:
+        if seen == self._seen and not again:
             return
         self._seen = seen
         try:
             stored = self._file.read()
         except (ConfigInvalid, OSError) as error:
             log_fact(Fact("keys_unreadable", "error", raised=raised_of(error)))
-            self._ring = self._ring or NOBODY
+            self._ring, self._flaw = self._ring or NOBODY, _FLAW
             return
+        self._flaw = ""
         if stored is not None:
             self._ring = ring_of(stored, self.wall_ms())
         elif self._ring is not None:

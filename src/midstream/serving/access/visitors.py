@@ -56,6 +56,10 @@ class KnownUsers(Protocol):
         """Return the number of ids that stand for a user."""
         ...
 
+    def merged_max(self) -> int:
+        """Return how many ids may stand for others before the oldest are forgotten."""
+        ...
+
 
 class NoUsers:
     """Ids of a port that has no users."""
@@ -70,6 +74,10 @@ class NoUsers:
 
     def merged_count(self, _user_id: str) -> int:
         """Return that no id stands for it."""
+        return 0
+
+    def merged_max(self) -> int:
+        """Return that none may."""
         return 0
 
 

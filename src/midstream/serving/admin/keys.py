@@ -1,14 +1,15 @@
 """Routes of API keys: list, make, rotate, revoke."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.durations import Duration
-from midstream.core.errors import ConfigInvalid, Fault, RequestInvalid
-from midstream.serving.access.api_keys import KEYS_MAX, ORIGINS_MAX, KeyWish, MadeKey
+from midstream.core.errors import ConfigInvalid, Fault, KeysUnreadable, RequestInvalid
+from midstream.serving.access.api_keys import KEYS_MAX, ORIGINS_MAX, PAGE, ApiKey, KeyWish, MadeKey
+from midstream.serving.access.audit_trail import name_target
 from midstream.serving.access.callers import caller_of
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_uses import uses_of
@@ -47,6 +48,7 @@ class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: Duration = Duration("24h")
 
 
+T = TypeVar("T")
 _key = msgspec.json.Decoder(KeyBody, dec_hook=read_duration)
 _rotate = msgspec.json.Decoder(RotateBody, dec_hook=read_duration)
 _TEXT: Document = {"type": "string"}
@@ -85,7 +87,7 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
     async def get_keys(request: Request) -> Response:
         """All keys in the order in which they were made, without their secrets; revoked and expired ones among them."""
         query_fields(request.scope, ())
-        stored = _file(data).read()
+        stored = _read_or_changed(_file(data).read)
         uses = {} if data is None else uses_of(data.root)
         return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, engine.clock(), uses))))
 
@@ -95,20 +97,24 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         told, name = await posted(request, _key, limits), path_value(request, "name")
         life_ms = 0 if told.expires is None else told.expires.ms
         wish = KeyWish(name, told.scopes, life_ms, told.quota_per_second, told.quota_burst, told.origins)
-        return _made(_of_request(lambda: _file(data).create(wish, engine.clock(), _who(request))), engine.clock())
+        made = _of_request(lambda: _file(data).create(wish, engine.clock(), _who(request)))
+        return _made(request, made, engine.clock())
 
     @app.post(f"{_ONE}/rotate", name="rotate key", openapi_extra=_making(_ROTATING))
     async def rotate_key(request: Request) -> Response:
         """Make a new key in place of a name's or an id's; the old one ends after the grace."""
         told, name = await posted(request, _rotate, limits, b"{}"), path_value(request, "name")
         grace_ms, who = told.grace.ms, _who(request)
-        return _made(_of_request(lambda: _file(data).rotate(name, grace_ms, engine.clock(), who)), engine.clock())
+        made = _of_request(lambda: _file(data).rotate(name, grace_ms, engine.clock(), who))
+        return _made(request, made, engine.clock())
 
     @app.delete(_ONE, name="revoke key", openapi_extra=_revoking())
     async def revoke_key(request: Request) -> Response:
         """Revoke the key of an id, or all live keys of a name."""
         query_fields(request.scope, ())
-        gone = _file(data).revoke(path_value(request, "name"), engine.clock(), _who(request))
+        name, who = path_value(request, "name"), _who(request)
+        gone = _read_or_changed(lambda: _file(data).revoke(name, engine.clock(), who))
+        name_target(request.scope, _named(gone))
         return json_response(KeyList(tuple(key_views(gone, engine.clock()))))
 
 
@@ -122,9 +128,28 @@ def _who(request: Request) -> str:
     return "anonymous" if caller is None else caller.who
 
 
-def _made(made: MadeKey, now_ms: int) -> Response:
+def _named(keys: Sequence[ApiKey]) -> str:
+    """Return name and ids of changed keys, as ``midstream audit`` names those of the file."""
+    return " ".join((keys[0].name, *(each.id for each in keys)))
+
+
+def _made(request: Request, made: MadeKey, now_ms: int) -> Response:
+    name_target(request.scope, _named((made.stored,)))
     (view,) = key_views([made.stored], now_ms)
     return json_response(NewKey(made.key, view, made.user_secret))
+
+
+def _read_or_changed(act: Callable[[], T]) -> T:
+    """Return what an act on the file of keys returns.
+
+    Raises:
+        KeysUnreadable: The file is damaged, or the disk fails.
+    """
+    try:
+        return act()
+    except OSError as error:
+        right = "A file of keys that the user of the server may read and write, with room on its disk."
+        raise KeysUnreadable((Fault(str(error.filename or "keys.json"), f"{error.strerror}.", right, PAGE),)) from error
 
 
 def _of_request(make: Callable[[], MadeKey]) -> MadeKey:
@@ -132,16 +157,19 @@ def _of_request(make: Callable[[], MadeKey]) -> MadeKey:
 
     Raises:
         RequestInvalid: The wish cannot be fulfilled; each fault stands by its place in the request.
+        KeysUnreadable: The file of keys cannot be read, or not be written.
     """
     try:
-        return make()
+        return _read_or_changed(make)
+    except KeysUnreadable:
+        raise
     except ConfigInvalid as error:
         faults = (Fault(_PLACES.get(each.where, each.where), each.came, each.right, each.page) for each in error.faults)
         raise RequestInvalid(tuple(faults)) from error
 
 
 def _listing() -> Document:
-    return {"responses": responses(f"Up to {KEYS_MAX:,} keys.", ref("KeyList"), 400, 404, 413)}
+    return {"responses": responses(f"Up to {KEYS_MAX:,} keys.", ref("KeyList"), 400, 404, 413, 503)}
 
 
 def _making(body: Document) -> Document:
@@ -150,5 +178,5 @@ def _making(body: Document) -> Document:
 
 
 def _revoking() -> Document:
-    answered = responses("The keys that are revoked now.", ref("KeyList"), 400, 403, 404, 413)
+    answered = responses("The keys that are revoked now.", ref("KeyList"), 400, 403, 404, 413, 503)
     return read_operation("key", "name") | {"responses": answered}
