@@ -18,6 +18,7 @@ from midstream.app import server_address
 from midstream.app.config.schema import Config
 from midstream.app.export.slates import SlateOptions, export_slates
 from midstream.app.ingest.import_file import import_file
+from midstream.app.inspect.list_pages import PageRange, list_items, list_slates
 from midstream.app.inspect.outcome_report import live_columns
 from midstream.app.opening import DATA_NAME, config_of
 from midstream.app.operate.dead_letters import resend
@@ -28,6 +29,8 @@ from midstream.app.operate.rebuild import rebuild_beside
 from midstream.app.server_address import Address, publish, read_address, server_of
 from midstream.core.errors import FolderLocked, StoreUnavailable
 from midstream.engine.folder import DataFolder
+from midstream.engine.lists.item_pages import ItemListing
+from midstream.engine.lists.request_pages import RequestListing
 from midstream.engine.placements.control_changes import Said
 from midstream.engine.recommender import Recommender
 from midstream.engine.types import Liveness
@@ -49,6 +52,8 @@ COMMANDS: dict[str, Callable[[Path, Config], object]] = {
     "models": list_models,
     "models promote": lambda folder, config: promote(folder, config, "near"),
     "rebuild": lambda folder, _: rebuild_beside(folder),
+    "items list": lambda folder, config: list_items(folder, config, ItemListing(), PageRange()),
+    "slates list": lambda folder, config: list_slates(folder, config, RequestListing(), PageRange()),
     "slates": lambda folder, config: export_slates(folder, config, folder / "out.ndjson", SlateOptions("home")),
 }
 
@@ -155,7 +160,8 @@ def test_every_command_looks_first() -> None:
         }  # fmt: skip
         assert "read_address" not in names or module in known, path
     assert users == {
-        "app/export/slates", "app/ingest/import_file", "app/ingest/undo", "app/inspect/outcome_report",
+        "app/export/slates", "app/ingest/import_file", "app/ingest/undo", "app/inspect/list_pages",
+        "app/inspect/outcome_report",
         "app/operate/consume", "app/operate/dead_letters", "app/operate/erase", "app/operate/experiments",
         "app/operate/inputs",
         "app/operate/model_registry", "app/operate/outputs", "app/operate/placements", "app/operate/rebuild",

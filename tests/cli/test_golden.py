@@ -41,6 +41,10 @@ COMMANDS = {
     "time_that_is_none": ["export", "out.csv", "--since", "yesterday"],
     "argument_that_is_missing": ["models", "promote"],
     "number_that_is_none": ["recommend", "-n", "many"],
+    "filter_of_a_list": ["items", "list", "--filter", "item.prize < 50"],
+    "cursor_that_is_none": ["users", "list", "--cursor", "abc"],
+    "time_of_a_list_that_is_none": ["slates", "list", "--since", "yesterday"],
+    "user_that_is_missing": ["events", "list"],
 }
 """Words behind ``midstream`` by the name of its file below ``golden/commands``."""
 

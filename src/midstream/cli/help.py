@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 TOPICS = {
     "Start": ("init", "demo", "serve", "check", "docs"),
-    "Data": ("import", "consume", "inputs", "outputs", "export", "dead-letters", "erase"),
-    "Answers": ("recommend", "explain", "placements", "experiments", "report", "estimate"),
+    "Data": ("import", "consume", "inputs", "outputs", "export", "items", "users", "events", "dead-letters", "erase"),
+    "Answers": ("recommend", "explain", "slates", "placements", "experiments", "report", "estimate"),
     "Features and models": ("features", "feast", "train", "models", "training", "examples"),
     "Evaluation": ("evaluate", "simulate", "bench"),
     "Operation": (

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from midstream.serving.console.charts import line_chart, short_bytes, short_number
+from midstream.serving.console.outcome_charts import BAR_WIDTH, FIGURES, outcome_charts
 
 SECTIONS = (
     ("", "Now"),
@@ -49,8 +50,9 @@ class Templates:
             pretty=pretty,
             step=lambda text: quote(str(text), safe=""),
             percent=percent,
+            outcome_charts=outcome_charts,
         )
-        self._environment.globals["sections"] = SECTIONS
+        self._environment.globals.update(sections=SECTIONS, outcome_figures=FIGURES, bar_width=BAR_WIDTH)
 
     def render(self, template: str, base: str, values: Mapping[str, Any]) -> str:
         """Return the text of a page; ``base`` is what stands before ``/console`` in every link."""
