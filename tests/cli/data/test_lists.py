@@ -28,7 +28,7 @@ def shop(tmp_path):
         ])  # fmt: skip
         found.record([{"type": "user", "user_id": "ann", "attributes": {"country": "de"}}])
         found.record([
-            {"type": kind, "user_id": user, "item_id": f"lamp-{n}"}
+            {"type": kind, "user_id": user, "item_id": f"lamp-{n}", "session_id": f"{user}-1"}
             for user in ("ann", "bob", "cy d")
             for n in range(4)
             for kind in ("view", "purchase")[: 1 + n % 2]
@@ -131,7 +131,7 @@ def test_tables_show_rows_and_what_leads_on(run):
     _, out, _ = run("slates", "list", "--user", "ann")
     assert re.search(r"home +. full . ann +. lamp-\d, lamp-\d", out)
     _, out, _ = run("events", "list", "ann", "-n", "1")
-    assert re.search(r"purchase . lamp-3 . \{\"event_id\":", out)
+    assert re.search(r'purchase . lamp-3 . \{"session_id":"ann-1"\}', out)
 
 
 def test_a_list_of_the_last_days_goes_on(run):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -159,8 +159,8 @@ def _as_option(fault: Fault) -> Fault:
 
 def _asked(url: str, listed: _List[Page], cursor: str | None, limit: int) -> Page:
     """Return a page that a server makes."""
-    query = [*listed.query, *_given(cursor=cursor), ("limit", str(limit))]
-    told = server_answer(url, ANSWER_S_MAX, lambda client: client.get(listed.path, params=query), _refusal)
+    path = f"{listed.path}?{urlencode([*listed.query, *_given(cursor=cursor), ('limit', str(limit))])}"
+    told = server_answer(url, ANSWER_S_MAX, lambda client: client.get(path), _refusal)
     return msgspec.json.decode(told or b"", type=listed.page)
 
 

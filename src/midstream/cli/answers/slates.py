@@ -1,12 +1,15 @@
 """``midstream slates``: the slates that were served, page by page."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, print_json
 from midstream.cli.data.listed import Cursor, Limit, Since, Until, moments, print_rows, say_more, time_text
 from midstream.cli.help import CommandHelp, GroupHelp
+
+if TYPE_CHECKING:
+    from midstream.core.answers.lists import ListedRequest
 
 app = typer.Typer(
     cls=GroupHelp,
@@ -20,6 +23,8 @@ User = Annotated[str | None, typer.Option("--user", metavar="ID", help="Slates o
 Placement = Annotated[
     str | None, typer.Option(metavar="NAME", help="Slates of this placement alone, and of its experiments.")
 ]
+
+_COLUMNS = ("time", "request", "placement", "tier", "user", "items")
 
 
 @app.command(
@@ -54,9 +59,12 @@ def command(
     if as_json:
         print_json(found)
         return
-    rows = [
-        (time_text(each.time), each.request_id, each.placement, each.tier, each.user_id or "", ", ".join(each.items))
-        for each in found.requests
-    ]
-    print_rows(("time", "request", "placement", "tier", "user", "items"), rows, found.scanned)
+    print_rows(
+        ("time", "request", "placement", "tier", "user", "items"), list(map(_row, found.requests)), found.scanned
+    )
     say_more(found.next_cursor, *times)
+
+
+def _row(each: "ListedRequest") -> tuple[object, ...]:
+    items = ", ".join(each.items)
+    return time_text(each.time), each.request_id, each.placement, each.tier, each.user_id or "", items

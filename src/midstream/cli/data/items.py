@@ -1,12 +1,17 @@
 """``midstream items``: the items of a folder, page by page."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midstream.cli.console import HERE, AsJson, Folder, print_json
 from midstream.cli.data.listed import Cursor, Fields, Limit, attribute_cells, attribute_columns, print_rows, say_more
 from midstream.cli.help import CommandHelp, GroupHelp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from midstream.core.answers.lists import ItemPage
 
 app = typer.Typer(
     cls=GroupHelp,
@@ -49,9 +54,10 @@ def command(
 
     asked = ItemListing(item_filter, tuple(fields) if fields else None)
     found = list_items(folder, config_to_read(folder), asked, PageRange(cursor, limit))
-    if as_json:
-        print_json(found)
-        return
+    print_json(found) if as_json else _print_items(found, fields)
+
+
+def _print_items(found: "ItemPage", fields: "Sequence[str] | None") -> None:
     rows = [
         (each.item_id, _YES[each.available], _YES[each.in_catalogue], *attribute_cells(each.attributes, fields))
         for each in found.items

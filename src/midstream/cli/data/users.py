@@ -1,6 +1,6 @@
 """``midstream users``: the users of a folder, page by page."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,11 @@ from midstream.cli.data.listed import (
     time_text,
 )
 from midstream.cli.help import CommandHelp, GroupHelp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from midstream.core.answers.lists import UserPage
 
 app = typer.Typer(
     cls=GroupHelp,
@@ -56,9 +61,10 @@ def command(
 
     asked = UserListing(user_filter, tuple(fields) if fields else None)
     found = list_users(folder, config_to_read(folder), asked, PageRange(cursor, limit))
-    if as_json:
-        print_json(found)
-        return
+    print_json(found) if as_json else _print_users(found, fields)
+
+
+def _print_users(found: "UserPage", fields: "Sequence[str] | None") -> None:
     rows = [
         (
             each.user_id,
