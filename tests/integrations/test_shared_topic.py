@@ -17,12 +17,14 @@ import pytest
 
 from midstream.app.config.reader import read_config
 from midstream.app.opening import open_running
+from midstream.app.operate.model_registry import registry_of
 from midstream.app.replicas.bring_up import bring_up, reach_end
 from midstream.app.replicas.shared_log import node_log, topic_options
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.instance import Instance
+from midstream.engine.models import log_promotions
 from midstream.engine.replication.shared_topic import TopicRefused
 from midstream.engine.replication.topic_position import read_topic_position
 from midstream.engine.types import Ask
@@ -30,7 +32,8 @@ from midstream.events.json.decode import decode_objects
 from midstream.events.schema import event_at
 from midstream.integrations.kafka.library import confluent_kafka
 from midstream.integrations.kafka.shared_topic import KafkaSharedTopic
-from tests.support.patience import wait_until
+from tests.support.fakes.models import COMPONENTS, publish_chain
+from tests.support.patience import wait_on_loop, wait_until
 from tests.support.services.server import Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.service, pytest.mark.slow]
@@ -47,6 +50,12 @@ items_max = 1_000
 click_items_max = 1_000
 sessions_max = 1_000
 event_ids_max = 100_000
+"""
+PLACEMENT = """
+[[placements]]
+name = "home"
+sources = [{ kind = "custom", path = "components:Near" }]
+deadline = "10s"
 """
 MakeNode = Callable[[str], Path]
 
@@ -168,6 +177,64 @@ def test_a_node_whose_place_retention_cut_is_told_both_offsets(make_node: MakeNo
     kept = read_topic_position(first / "data" / "topic.json")
     assert kept is not None
     assert kept.newest.offset > end
+
+
+def with_model(folder: Path) -> Path:
+    """Give a node a placement that asks the model ``near``."""
+    with (folder / "midstream.toml").open("a") as file:
+        file.write(PLACEMENT)
+    (folder / "components.py").write_text(COMPONENTS)
+    return folder
+
+
+async def serves(running: Instance, version: str) -> None:
+    """Return once a node answers by a version of ``near``; by none where that is empty."""
+    wanted = {"near": version} if version else {}
+
+    async def models() -> dict[str, str]:
+        answer = await running.engine.recommend(Ask(placement="home", user_id="ann", n=3, deadline_ms=10_000))
+        return dict(answer.models)
+
+    await wait_on_loop(lambda: dict(running.champions.versions) == wanted)
+    assert await models() == wanted
+
+
+def test_a_promotion_on_one_node_is_served_by_the_other(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So are a rollback and a withdrawal, from either node; a version whose files come later is served once they do."""
+    monkeypatch.setattr(log_promotions, "AGAIN_S", 0.2)
+    folders = [with_model(make_node(name)) for name in ("a", "b")]
+    registries = [registry_of(folder).folder / "near" for folder in folders]
+    first = publish_chain(registry_of(folders[0]), 1)
+    shutil.copytree(registries[0], registries[1])
+    second = publish_chain(registry_of(folders[0]), 2)
+
+    async def work() -> None:
+        async with opened(folders[0]) as a, opened(folders[1]) as b:
+            await record(a, *(str(number) for number in range(9)))
+            await a.champions.promote("near", first)
+            await serves(b, first)
+            await a.champions.promote("near", second)
+            await wait_on_loop(lambda: second in b.engine.concerns.get("models", ""))
+            await serves(b, first)
+            await serves(a, second)
+            shutil.copytree(registries[0] / second, registries[1] / second)
+            await serves(b, second)
+            await wait_on_loop(lambda: "models" not in b.engine.concerns)
+            await b.champions.rollback("near")
+            await serves(a, first)
+            await b.champions.withdraw("near")
+            await serves(a, "")
+            await a.champions.promote("near", second)
+            await serves(b, second)
+            await reach_end(a)
+            await reach_end(b)
+
+    async def again() -> None:
+        async with opened(folders[1]) as b:
+            await serves(b, second)
+
+    asyncio.run(work())
+    asyncio.run(again())
 
 
 @contextmanager

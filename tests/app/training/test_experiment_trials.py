@@ -15,6 +15,7 @@ from midstream.events.json.decode import decode_objects
 from midstream.experiments.metrics import metric_faults
 from midstream.state.settings import EventType, FoldSettings
 from midstream.training.options import CanaryOptions, TrainingTable
+from tests.engine.trainings.test_rollback import damage
 from tests.engine.trainings.test_training_loop import Clock, FakeTrials, Maker, Shop
 from tests.support.fakes.models import write_folder
 
@@ -46,7 +47,7 @@ class Tried(Shop):
             user = f"user-{self.visitors}"
             answer = await engine.recommend(Ask(placement="home", user_id=user, n=3, deadline_ms=10_000))
             engine.flush_served()
-            version = answer.models["near"][:4]
+            version = answer.models.get("near", "")[:4]
             seen[answer.variant or version] = seen.get(answer.variant or version, 0) + 1
             if acts(version):
                 event = {"type": "view", "user_id": user, "item_id": "item-1"}
@@ -131,6 +132,92 @@ def test_harm_after_a_promotion_takes_the_version_back_in_one_look(shop: Tried) 
         assert await shop.visits(20, lambda _: False) == {"0001": 20}
 
     shop.work(work)
+
+
+async def withdrawn(shop: Tried) -> None:
+    """Have the second version promoted and taken back while the first one cannot be loaded any more."""
+    await shop.begin()
+    first = shop.champion
+    await shop.look(6)
+    await shop.visits(200, lambda _: True)
+    shop.clock.ms += 3_600_000
+    await shop.watched()
+    assert shop.actions[-1] == "promoted"
+    damage(shop, first)
+    await shop.visits(400, lambda version: version == "0001")
+    await shop.watched()
+    assert (shop.champion, shop.actions[-1]) == ("", "rolled_back"), shop.loop.journal.last("near")
+    assert await shop.visits(20, lambda _: True) == {"": 20}, "the placement answers without the model"
+
+
+def test_a_canary_after_a_withdrawal_has_a_control_without_the_model(shop: Tried) -> None:
+    """Users of the control get no version; harm beside them stops the candidate, and the model stays out of service."""
+
+    async def work(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        await withdrawn(shop)
+        await shop.look(6)
+        assert (shop.champion, shop.actions[-1]) == ("", "canary")
+        served: dict[str, set[str]] = {}
+
+        def acts(version: str) -> bool:
+            served.setdefault(version, set())
+            return version == ""
+
+        seen = await shop.visits(400, acts)
+        assert {*seen} == {"champion", "candidate", ""}
+        assert {*served} == {"", "0003"}, "only the candidate's users get a version"
+        await shop.watched()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.champion, shop.champion) == ("stopped", "", ""), last.reason
+        assert last.reason.startswith("a guardrail: ")
+        assert await shop.visits(20, lambda _: True) == {"": 20}
+
+    shop.work(work)
+
+
+def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: Tried) -> None:
+    """An end between the start of the experiment and its decision begins no second one; without harm all users get it."""
+
+    async def before(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        await withdrawn(shop)
+        shop.clock.ms += 6 * 3_600_000
+        await shop.loop.train_next()
+        decided = shop.loop.journal.last("near")
+        assert decided is not None
+        assert (decided.action, decided.champion) == ("passed", "")
+        assert shop.running.canaries is not None
+        trials = ExperimentTrials(shop.running.engine, shop.running.canaries)
+        order = TrialOrder("t0003-near", "home", "near", "", decided.candidate, 0.5)
+        await trials.start(order)
+        assert trials.is_running(order)
+        assert not trials.is_running(changed(order, control=decided.candidate))
+
+    async def after(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        running = shop.running
+        assert running.canaries is not None
+        trials = ExperimentTrials(running.engine, running.canaries)
+        shop.loop = TrainingLoop(LoopParts(running.engine, running.champions, shop.maker, trials, lambda: shop.tables))
+        assert shop.champion == ""
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.experiment) == ("canary", "t0003-near"), last.reason
+        seen = await shop.visits(200, lambda _: True)
+        assert min(seen["champion"], seen["candidate"]) >= 20
+        shop.clock.ms += 3_600_000
+        await shop.watched()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action, last.experiment) == ("kept", ""), last.reason
+        assert shop.champion.startswith("0003")
+        assert await shop.visits(20, lambda _: True) == {"0003": 20}, "no user is held back with an empty control"
+
+    shop.work(before)
+    shop.work(after)
 
 
 def test_guardrails_are_on_the_heaviest_and_the_lightest_acts() -> None:
