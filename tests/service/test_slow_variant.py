@@ -1,4 +1,4 @@
-"""Latency guardrail of a served shop: a variant whose source really sleeps is stopped, and one that does not sleep runs.
+"""Latency guardrail of a served shop: a variant whose source really sleeps is stopped, one that does not sleep runs.
 
 No time is faked: the source holds the server's thread, and the guardrail reads what the served records say of it.
 """
@@ -103,7 +103,7 @@ def test_a_variant_whose_source_sleeps_is_stopped(shop: httpx.Client) -> None:
     started(shop, "equal", 0.0)
     seen = [asked(shop, f"user-{number}") for number in range(600)]
     assert {each["variant"] for each in seen} == {"as-is", "other"}
-    assert not [each["failures"] for each in seen if each["failures"]]
+    assert {each["tier"] for each in seen} == {"full"}
     wait_until(lambda: sum(shop.get("/v1/experiments/equal/report").json()["units"]) == len(seen))
     assert standing(shop, "equal")["state"] == "running"
     shop.post("/v1/experiments/equal/stop", json={"reason": "seen", "author": "ann"}).raise_for_status()
@@ -112,7 +112,7 @@ def test_a_variant_whose_source_sleeps_is_stopped(shop: httpx.Client) -> None:
     sleeping: list[dict[str, Any]] = []
     for number in range(USERS_MAX):
         found = asked(shop, f"user-{number}")
-        if found["variant"] == "other":
+        if found.get("variant") == "other":
             sleeping.append(found)
         if number % 50 == 0 and standing(shop, "late")["state"] == "stopped":
             break
@@ -121,5 +121,5 @@ def test_a_variant_whose_source_sleeps_is_stopped(shop: httpx.Client) -> None:
     (harm,) = view["harms"]
     assert (harm["variant"], harm["metric"]) == ("other", "latency")
     assert harm["harm_low"] > HARM_MAX
-    assert not [each["failures"] for each in sleeping if each["failures"]], "a part that is benched does not sleep"
-    assert asked(shop, "user-0")["variant"] == ""
+    assert {each["tier"] for each in sleeping} == {"full"}, "a part that is benched does not sleep"
+    assert not asked(shop, "user-0").get("variant")

@@ -29,12 +29,20 @@ class Tried(Shop):
 
     visitors = 0
 
+    @property
+    def own_trials(self) -> ExperimentTrials:
+        """The engine's own experiments."""
+        assert self.running.canaries is not None
+        return ExperimentTrials(self.running.engine, self.running.canaries)
+
+    def resume(self) -> None:
+        """Use the engine's own experiments for what was decided so far."""
+        engine, champions = self.running.engine, self.running.champions
+        self.loop = TrainingLoop(LoopParts(engine, champions, self.maker, self.own_trials, lambda: self.tables))
+
     async def begin(self) -> None:
-        """Use the engine's own experiments, and have a first version in service."""
-        running = self.running
-        assert running.canaries is not None
-        trials = ExperimentTrials(running.engine, running.canaries)
-        self.loop = TrainingLoop(LoopParts(running.engine, running.champions, self.maker, trials, lambda: self.tables))
+        """Have a first version in service."""
+        self.resume()
         await self.viewed(9)
         await self.look()
         assert self.champion.startswith("0001")
@@ -83,8 +91,7 @@ def test_harm_ends_a_canary_and_the_champion_stays(shop: Tried) -> None:
         first = shop.champion
         await shop.look(6)
         assert shop.actions[-1] == "canary"
-        assert shop.running.canaries is not None
-        trials = ExperimentTrials(shop.running.engine, shop.running.canaries)
+        trials = shop.own_trials
         decided = shop.loop.journal.last("near")
         assert decided is not None
         order = TrialOrder(decided.experiment, "home", "near", first, decided.candidate, 0.5)
@@ -134,20 +141,31 @@ def test_harm_after_a_promotion_takes_the_version_back_in_one_look(shop: Tried) 
     shop.work(work)
 
 
-async def withdrawn(shop: Tried) -> None:
-    """Have the second version promoted and taken back while the first one cannot be loaded any more."""
+async def promoted(shop: Shop) -> None:
+    """Have the second version in service, the first one as the control of its watch."""
+    assert isinstance(shop, Tried)
     await shop.begin()
-    first = shop.champion
     await shop.look(6)
     await shop.visits(200, lambda _: True)
     shop.clock.ms += 3_600_000
     await shop.watched()
     assert shop.actions[-1] == "promoted"
-    damage(shop, first)
-    await shop.visits(400, lambda version: version == "0001")
+
+
+async def withdrawn(shop: Tried) -> None:
+    """Have harm take the second version out of service while the first one cannot be read any more."""
+    shop.resume()
+    await shop.visits(400, lambda version: version != "0002")
     await shop.watched()
     assert (shop.champion, shop.actions[-1]) == ("", "rolled_back"), shop.loop.journal.last("near")
     assert await shop.visits(20, lambda _: True) == {"": 20}, "the placement answers without the model"
+
+
+def first_lost(shop: Tried) -> None:
+    """End the process in the middle of the watch, and flip a bit of the first version."""
+    shop.work(promoted)
+    (first,) = [each.name for each in (shop.maker.registry.folder / "near").iterdir() if each.name.startswith("0001")]
+    damage(shop, first)
 
 
 def test_a_canary_after_a_withdrawal_has_a_control_without_the_model(shop: Tried) -> None:
@@ -158,15 +176,15 @@ def test_a_canary_after_a_withdrawal_has_a_control_without_the_model(shop: Tried
         await withdrawn(shop)
         await shop.look(6)
         assert (shop.champion, shop.actions[-1]) == ("", "canary")
-        served: dict[str, set[str]] = {}
+        versions: dict[str, set[str]] = {}
 
         def acts(version: str) -> bool:
-            served.setdefault(version, set())
+            versions.setdefault(version, set())
             return version == ""
 
         seen = await shop.visits(400, acts)
         assert {*seen} == {"champion", "candidate", ""}
-        assert {*served} == {"", "0003"}, "only the candidate's users get a version"
+        assert {*versions} == {"", "0003"}, "only the candidate's users get a version"
         await shop.watched()
         last = shop.loop.journal.last("near")
         assert last is not None
@@ -174,11 +192,12 @@ def test_a_canary_after_a_withdrawal_has_a_control_without_the_model(shop: Tried
         assert last.reason.startswith("a guardrail: ")
         assert await shop.visits(20, lambda _: True) == {"": 20}
 
+    first_lost(shop)
     shop.work(work)
 
 
 def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: Tried) -> None:
-    """An end between the start of the experiment and its decision begins no second one; without harm all users get it."""
+    """An end between the start of the experiment and its decision begins no second one; without harm it serves all."""
 
     async def before(shop: Shop) -> None:
         assert isinstance(shop, Tried)
@@ -188,19 +207,14 @@ def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: 
         decided = shop.loop.journal.last("near")
         assert decided is not None
         assert (decided.action, decided.champion) == ("passed", "")
-        assert shop.running.canaries is not None
-        trials = ExperimentTrials(shop.running.engine, shop.running.canaries)
         order = TrialOrder("t0003-near", "home", "near", "", decided.candidate, 0.5)
-        await trials.start(order)
-        assert trials.is_running(order)
-        assert not trials.is_running(changed(order, control=decided.candidate))
+        await shop.own_trials.start(order)
+        assert shop.own_trials.is_running(order)
+        assert not shop.own_trials.is_running(changed(order, control=decided.candidate))
 
     async def after(shop: Shop) -> None:
         assert isinstance(shop, Tried)
-        running = shop.running
-        assert running.canaries is not None
-        trials = ExperimentTrials(running.engine, running.canaries)
-        shop.loop = TrainingLoop(LoopParts(running.engine, running.champions, shop.maker, trials, lambda: shop.tables))
+        shop.resume()
         assert shop.champion == ""
         await shop.look()
         last = shop.loop.journal.last("near")
@@ -216,6 +230,7 @@ def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: 
         assert shop.champion.startswith("0003")
         assert await shop.visits(20, lambda _: True) == {"0003": 20}, "no user is held back with an empty control"
 
+    first_lost(shop)
     shop.work(before)
     shop.work(after)
 

@@ -8,7 +8,7 @@ Protocol.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from midstream.core.errors import ConfigInvalid, Fault, ScoresUnavailable, SourceUnavailable
+from midstream.core.errors import ConfigInvalid, Fault, ModelUnavailable, ScoresUnavailable, SourceUnavailable
 from midstream.engine.answer.warmup import WarmupResult
 from midstream.ranking.boundary import LATE, sentence
 from midstream.ranking.plan import SELECTOR, Plan
@@ -18,6 +18,15 @@ SLOW_PAGE = "/docs/architecture.md"
 _MAY_BE = (*(f"{each.__name__}:" for each in (SourceUnavailable, ScoresUnavailable)), LATE)
 """Acceptable failures: a component may have no result in a nearly empty state, and may have had no time left because
 of another one or of compilation."""
+
+
+def _is_without_model(plan: Plan, reason: str) -> bool:
+    """Return whether a component failed only because a model that it names in ``model_names`` is not in service.
+
+    So it is before the first version, and of the control of a canary after a withdrawal.
+    """
+    name, _, model = reason.partition(": ")
+    return name == ModelUnavailable.__name__ and model in plan.model_names
 
 
 def plans_to_try(plan: Plan) -> tuple[Plan, ...]:
@@ -39,7 +48,7 @@ def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> 
     """
     found: dict[str, Fault] = {}
     for each in trial.failures:
-        if each.component not in plan.own or each.reason.startswith(_MAY_BE):
+        if each.component not in plan.own or each.reason.startswith(_MAY_BE) or _is_without_model(plan, each.reason):
             continue
         where, kind = _place_of(plan, each.component)
         came = sentence(f"{each.component} failed when it was tried: {each.reason}")
