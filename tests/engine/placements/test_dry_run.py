@@ -8,13 +8,13 @@ import midstream
 from midstream.core.errors import ConfigInvalid
 from tests.support.fakes.models import CONFIG, write_folder
 
-UNNAMED = '''
+UNNAMED = """
 
 class Unnamed(Near, frozen=True):
     @property
     def model_names(self) -> tuple[str, ...]:
         return ()
-'''
+"""
 
 
 @pytest.fixture
