@@ -5,8 +5,8 @@
 Slates of units that come five times each on the mean, two variants, one act for each ten slates, ten columns, four
 metrics; the reading of the log is no part of it. The watch counts pieces of 5,000 events and judges its sample of at
 most 400,000 units. The live report is that of ``GET /v1/experiments/{name}/report``: a copy of these units on the event
-loop, then the statistics on a thread. The report of the log sums up the slates of all units, then their acts, and compares all metrics. Seconds are
-those of the processor.
+loop, then the statistics on a thread. The report of the log sums up the slates of all units, then their acts, and
+compares all metrics. Seconds are those of the processor.
 """
 
 import argparse
