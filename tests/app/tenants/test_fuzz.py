@@ -1,10 +1,12 @@
-"""Random requests through every route of two tenants and of their root, with keys of all of them and of all scopes.
+"""Random requests through every route of two tenants and of their root, with callers of all of them and of all scopes:
+keys of servers, of one placement and of pages, and tokens of one identity provider for either tenant.
 
 Of each tenant the catalogue, a profile and an event have a mark that no request ever sends to the other one. So a mark
 of blue in an answer of red is something of blue that was seen, whatever way it took.
 """
 
 import asyncio
+import json
 import random
 import re
 
@@ -22,11 +24,15 @@ from midstream.serving.access.scopes import (
     scope_needed,
     tenant_scope_needed,
 )
+from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.problems import MethodNotAllowed, RouteUnknown
+from tests.app.tenants.conftest import SMALL
 from tests.serving.access.test_key_fuzz import METHODS, TYPES, beyond, random_body
+from tests.support.identity_tokens import identity_section, publish_keys, signed_token
 
 REQUESTS = 3_000
 REQUESTS_LONG = 200_000
+SITE = "https://shop.example"
 NAMES = ("red", "blue")
 MARKS = {"red": "mark-of-crimson", "blue": "mark-of-indigo"}
 KNOWN_IDS = ("lamp", "mug", "ann")
@@ -41,15 +47,17 @@ SLOW = frozenset(
     )
 )
 """A child process, or a stream without an end: only keys that may not ask for them do."""
+COUNTED = ("sent", "allowed", "foreign", "refused", "marked", "tokens", "pages", "unavailable")
+PAGE_ACTS = ({"type": "view", "session_id": "anon-0123456789abcdef", "item_id": "mug"},)
 MARK_EVERY = 200
 """Requests between two times that the marks are put there again, since some requests remove them."""
 
 
 class Caller:
-    """A key, whose it is, and what it may do."""
+    """A key or a token, whose it is, what it may do, and the page that sends it."""
 
-    def __init__(self, whose, key, scopes):
-        self.whose, self.key, self.scopes = whose, key, scopes
+    def __init__(self, whose, key, scopes, origin=""):
+        self.whose, self.key, self.scopes, self.origin = whose, key, scopes, origin
 
 
 def callers_of(server):
@@ -65,6 +73,14 @@ def callers_of(server):
         found += [Caller(whose, made.key, set(most))] * len(SCOPES)
         found.append(Caller("", create_key(folder, key_wish("gone", ("admin",))).key, None))
         revoke_key(folder, "gone")
+        if whose != "root":
+            found += [Caller(whose, signed_token(whose, (scope,)), {scope}) for scope in SCOPES]
+            found += [Caller(whose, signed_token(whose, most, "bob"), set(most))] * 4
+            made = create_key(folder, key_wish("home", ("recommend:home",)))
+            found += [Caller(whose, made.key, {"recommend"})] * 2
+            made = create_key(folder, key_wish("page", ("events:write", "recommend"), origins=(SITE,)))
+            found += [Caller(whose, made.key, {"events:write", "recommend"}, SITE)] * 4
+    found.append(Caller("", signed_token("green", ("admin",)), None))
     return found
 
 
@@ -85,11 +101,15 @@ def random_case(dice, callers):
     caller = dice.choice(own if own and dice.random() < 0.4 else callers)
     table = TENANT_ROUTES if not prefix else ROUTES
     template = dice.choice(tuple(table))
+    if caller.origin and prefix and dice.random() < 0.7:
+        template = dice.choice(sorted(ROUTES_OF_PAGES))
     path = re.sub(r"\{[^}]*\}", lambda _: dice.choice(NAMES if not prefix else IDS), template)
     if dice.random() < 0.05:
         path = path.replace("v", dice.choice(("%76", "V", "v/", "./v", "../t/blue/v")), 1)
     method = dice.choice(tuple(table[template])) if dice.random() < 0.8 else dice.choice(METHODS)
     body = b"" if method in {"GET", "HEAD", "OPTIONS", "DELETE"} else random_body(dice)
+    if caller.origin and body and dice.random() < 0.3:
+        body = json.dumps(PAGE_ACTS).encode()
     headers = [(b"content-type", dice.choice(TYPES).encode()), (b"content-length", str(len(body)).encode())]
     if caller.key:
         headers.append(
@@ -97,8 +117,8 @@ def random_case(dice, callers):
             if dice.random() < 0.1
             else (b"authorization", b"Bearer " + caller.key.encode())
         )
-    if dice.random() < 0.02:
-        headers.append((b"origin", b"https://shop.example"))
+    if caller.origin or dice.random() < 0.02:
+        headers.append((b"origin", SITE.encode()))
     tenant = None if prefix in WRONG_PREFIXES else prefix.removeprefix("/t/")
     return caller, tenant, template, method, prefix + path, dice.choice(QUERIES), headers, body
 
@@ -122,7 +142,7 @@ async def play(server, requests, seed):
     dice = random.Random(seed)  # noqa: S311  a test
     callers = callers_of(server)
     await asyncio.sleep(LOOK_S)  # from then on every gate knows them
-    counts = {"allowed": 0, "foreign": 0, "refused": 0, "marked": 0, "unavailable": 0, "sent": 0}
+    counts = dict.fromkeys(COUNTED, 0)
     for number in range(requests):
         if number % MARK_EVERY == 0:
             await put_marks(server)
@@ -163,25 +183,38 @@ async def play(server, requests, seed):
         elif tenant:
             assert not beyond(caller.scopes, scope, answer.status), case
         counts["allowed"] += answer.status < 300
+        counts["tokens"] += answer.status < 300 and caller.key.startswith("ey")
+        counts["pages"] += answer.status < 300 and bool(caller.origin)
         counts["refused"] += answer.status in {401, 403}
     return counts
 
 
-def test_nothing_of_a_tenant_is_seen_by_another(pair):
+@pytest.fixture
+def provided(server):
+    """Two tenants with the same identity provider, each with an audience of its own."""
+    for name in NAMES:
+        server.add(name, configuration=SMALL + identity_section(name))
+        publish_keys(server.folders.of(name))
+    return server
+
+
+def test_nothing_of_a_tenant_is_seen_by_another(provided):
     """No mark, no event, no answer across, none beyond a scope, and no error of ours."""
-    counts = pair.run(lambda server: play(server, REQUESTS, 20261201))
+    counts = provided.run(lambda server: play(server, REQUESTS, 20261201))
     assert counts["foreign"] > REQUESTS / 4, counts
     assert counts["refused"] > REQUESTS / 4
     assert counts["allowed"] > REQUESTS / 40
     assert counts["marked"] > REQUESTS / 300
+    assert counts["tokens"] > REQUESTS / 100
+    assert counts["pages"] > 0
     assert counts["unavailable"] == 0
 
 
 @pytest.mark.long
 @pytest.mark.timeout(14_400)
-def test_nothing_of_a_tenant_is_seen_in_many_requests(pair):
+def test_nothing_of_a_tenant_is_seen_in_many_requests(provided):
     """The same, 200,000 times."""
-    counts = pair.run(lambda server: play(server, REQUESTS_LONG, 7))
+    counts = provided.run(lambda server: play(server, REQUESTS_LONG, 7))
     print(counts)
     assert counts["foreign"]
     assert counts["unavailable"] == 0
