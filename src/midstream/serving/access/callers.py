@@ -1,7 +1,7 @@
 """Caller of a request: who it is and what its key allows, as the gate leaves it in the scope for the routes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -44,6 +44,13 @@ class Caller:
     scopes: frozenset[str]
     placements: frozenset[str] = frozenset()
     """The only placements of which it may ask; empty = all."""
+    is_limited: bool = field(init=False)
+    """Whether bodies of questions have to be looked at: for their placements, or for the events in them."""
+
+    def __post_init__(self) -> None:
+        """Find out once what each request asks."""
+        is_limited = bool(self.placements) or not (self.has(EVENTS) and self.has(CATALOGUE))
+        object.__setattr__(self, "is_limited", is_limited)
 
     def has(self, scope: str) -> bool:
         """Return whether it has a scope; ``admin`` has all."""
@@ -53,11 +60,6 @@ class Caller:
     def refused_types(self) -> frozenset[str]:
         """Types of events that it may not send."""
         return frozenset() if self.has(CATALOGUE) else CATALOGUE_TYPES
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether bodies of questions have to be looked at: for their placements, or for the events in them."""
-        return bool(self.placements) or not (self.has(EVENTS) and self.has(CATALOGUE))
 
 
 class PassedCaller(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ from midstream.serving.access.scopes import (
 from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, KnownUsers, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas, whole_s
-from midstream.serving.http.body_reader import WHOLE, BodyLimits, read_body
+from midstream.serving.http.body_reader import WHOLE, WHOLE_BODY, BodyLimits, read_body
 from midstream.serving.http.parsing import any_query_fields, decode_any
 from midstream.serving.http.problems import (
     Disconnected,
@@ -52,7 +52,7 @@ from midstream.serving.options import ServerOptions
 
 EVENTS_PATH: Final = "/v1/events"
 CALLERS_MAX: Final = 10_000
-"""Addresses with a quota of one browser key."""
+"""Addresses with a quota of one browser key; callers that are remembered."""
 _BEARER: Final = b"bearer "
 _KEYS_PATH: Final = "/v1/keys/"
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -87,6 +87,8 @@ class KeyGate:
         self._merges = PageMerges(users, app.arrivals.now)
         self._limits = BodyLimits(options.body_bytes_max, options.body_wait_max.ms / 1_000)
         self._open = frozenset((OPEN, NODES, METRICS) if options.open_metrics else (OPEN, NODES))
+        self._callers: dict[tuple[KnownKey, str], Caller] = {}
+        """Callers of the newest requests: each is made once for many."""
         self._quotas: dict[tuple[str, float, int], Quotas] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -194,8 +196,14 @@ class KeyGate:
             raise KEY_NEEDED
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        who = f"{known.who}:{operator_of(scope)}" if known.who == OPERATOR_WHO else known.who
-        return known, Caller(who, address, known.scopes, known.placements)
+        if known.who == OPERATOR_WHO:
+            return known, Caller(f"{known.who}:{operator_of(scope)}", address, known.scopes, known.placements)
+        caller = self._callers.get((known, address))
+        if caller is None:
+            if len(self._callers) >= CALLERS_MAX:
+                self._callers.clear()
+            caller = self._callers[known, address] = Caller(known.who, address, known.scopes, known.placements)
+        return known, caller
 
     async def _of_page(self, key: ApiKey, scope: Scope, receive: Receive) -> Receive:
         """Judge a request with a browser key by the visitor that it names; return where its body is read again.
@@ -306,9 +314,11 @@ def _reason(error: MidstreamError) -> str:
 
 def replayed(scope: Scope, receive: Receive, body: bytes) -> Receive:
     """Return where a body that was read is read again, with the headers of the scope as they are right for it."""
-    headers: list[tuple[bytes, bytes]] = [each for each in scope["headers"] if each[0] not in _BODY_HEADERS]
-    scope["headers"] = [*headers, (b"content-length", b"%d" % len(body))]
-    scope[WHOLE] = True
+    length = (b"content-length", b"%d" % len(body))
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    if [each for each in headers if each[0] in _BODY_HEADERS] != [length]:
+        scope["headers"] = [*(each for each in headers if each[0] not in _BODY_HEADERS), length]
+    scope[WHOLE], scope[WHOLE_BODY] = True, body
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

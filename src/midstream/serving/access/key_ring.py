@@ -6,7 +6,7 @@ damaged one what was read before holds, which is a concern of health, and with t
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final, TypeAlias
@@ -63,10 +63,13 @@ class KeyRing:
             return None
         return None if found.expires_ms and now_ms >= found.expires_ms else found
 
-    def user_secrets(self, key: ApiKey, now_ms: int) -> list[str]:
-        """Return the user secrets of the live keys of a key's name: while one takes the other's place both hold."""
+    def user_secrets(self, key: ApiKey, now_ms: int) -> Iterator[str]:
+        """Yield the user secrets of the live keys of a key's name: while one takes the other's place both hold.
+
+        Cost: linear in the keys; who takes none pays nothing.
+        """
         live = (each.stored for each in self.by_id.values() if each.stored is not None)
-        return [each.user_secret for each in live if each.name == key.name and each.state(now_ms) == "live"]
+        return (each.user_secret for each in live if each.name == key.name and each.state(now_ms) == "live")
 
 
 def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:

@@ -65,13 +65,17 @@ def require_placements(caller: Caller, names: list[Any], where: str) -> None:
     """
     if not caller.placements:
         return
-    right = f"placement is one of: {', '.join(sorted(caller.placements))}; or a key with the scope {RECOMMEND}."
     if not names or None in names:
-        raise ScopeMissing((Fault(where, f"{caller.who} is limited to placements, and none was named.", right, PAGE),))
+        came = f"{caller.who} is limited to placements, and none was named."
+        raise ScopeMissing((Fault(where, came, _right_placement(caller), PAGE),))
     for name in names:
         if not isinstance(name, str) or name not in caller.placements:
             came = f'{caller.who} lacks the scope {RECOMMEND}:{str(name)[:64]}, which "{str(name)[:64]}" needs.'
-            raise ScopeMissing((Fault(where, came, right, PAGE),))
+            raise ScopeMissing((Fault(where, came, _right_placement(caller), PAGE),))
+
+
+def _right_placement(caller: Caller) -> str:
+    return f"placement is one of: {', '.join(sorted(caller.placements))}; or a key with the scope {RECOMMEND}."
 
 
 def require_question(caller: Caller, asked: AskedBody) -> None:

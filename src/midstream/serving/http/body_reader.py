@@ -11,6 +11,10 @@ from midstream.serving.http.responses import Message, Receive, Scope
 
 WHOLE = "midstream.whole"
 """Field of a scope: the last byte of the body was read off the socket."""
+WHOLE_BODY = "midstream.body"
+"""Field of a scope: the whole body, unpacked, as what stands in front of a route has read and judged it."""
+_DIGITS_MAX = 19
+"""Of a length; Python reads no number of more than 4,300 digits, and the HTTP parser let digits alone pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,10 @@ async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes
         RequestInvalid: It cannot be decompressed.
         Disconnected: The client went away before its end.
     """
-    encoding = encoding_of(scope)
-    _require_short(scope, limits)
+    read: bytes | None = scope.get(WHOLE_BODY)
+    if read is not None and len(read) <= limits.bytes_max:
+        return read
+    encoding = _require_short(scope, limits)
     if scope.get(WHOLE):  # a timer costs as much as all else here
         return unpacked(await _gather(receive, limits), encoding, limits.bytes_max)
     try:
@@ -63,12 +69,15 @@ def _piece(message: Message, came_before: int, limits: BodyLimits) -> bytes:
     return piece
 
 
-def _require_short(scope: Scope, limits: BodyLimits) -> None:
-    """Refuse a body by its announced length."""
+def _require_short(scope: Scope, limits: BodyLimits) -> str:
+    """Return how a body is packed; refuse it by its announced length. One pass, as each request pays for it."""
+    encoding = ""
     for name, value in scope["headers"]:
-        # The HTTP parser let digits alone pass; Python reads no number of more than 4,300 of them.
-        if name == b"content-length" and (len(value) > len(str(limits.bytes_max)) or int(value) > limits.bytes_max):
+        if name == b"content-encoding":
+            encoding = encoding or encoding_of(scope)
+        elif name == b"content-length" and (len(value) > _DIGITS_MAX or int(value) > limits.bytes_max):
             raise _too_large(f"{value[:20].decode('latin-1')} bytes", limits)
+    return encoding
 
 
 def _too_large(how_much: str, limits: BodyLimits) -> TooLarge:
