@@ -28,7 +28,8 @@ class Answer:
 
     def __init__(self, sent):
         self.status = sent[0]["status"]
-        self.headers = dict(sent[0]["headers"])
+        self.all_headers = sent[0]["headers"]
+        self.headers = dict(self.all_headers)
         self.body = b"".join(each.get("body", b"") for each in sent[1:])
 
     def json(self):

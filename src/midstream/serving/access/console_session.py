@@ -32,13 +32,20 @@ def cookie_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return found[0] if len(found) == 1 else b""
 
 
-def session_cookie(scope: Scope, key: str) -> str:
-    """Return the header that keeps a key in the browser, or takes it away where the key is empty."""
+def session_cookie(scope: Scope, key: str, path: str = "") -> str:
+    """Return the header that keeps a key in the browser, or takes it away where the key is empty.
+
+    Args:
+        scope: Of the request.
+        key: Of the person.
+        path: Below which the browser sends it; empty = to every path of the app.
+    """
     origin = next((value for name, value in scope.get("headers", ()) if name == b"origin"), b"")
     is_secure = scope.get("scheme") == "https" or origin.lower().startswith(b"https://")  # the latter behind a proxy
     secure = "; Secure" if is_secure else ""
     age = SESSION_S_MAX if key else 0
-    return f"{_NAME.decode()}={key}; Max-Age={age}; Path={_mounted_at(scope) or '/'}; HttpOnly; SameSite=Strict{secure}"
+    below = path or _mounted_at(scope) or "/"
+    return f"{_NAME.decode()}={key}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
 
 
 def sign_in_reply(scope: Scope) -> Reply | None:

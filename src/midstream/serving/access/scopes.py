@@ -137,6 +137,12 @@ TENANT_ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/tenants/{name}/suspend": {"POST": ADMIN},
     "/v1/tenants/{name}/resume": {"POST": ADMIN},
     "/v1/tenants/{name}/export": {"POST": ADMIN},
+    "/openapi.json": {"GET": OPEN},
+    "/docs": {"GET": OPEN},
+    "/docs/{name:path}": {"GET": OPEN},
+    "/console": {"GET": ADMIN},
+    "/console/assets/{name}": {"GET": OPEN},
+    "/console/session": {"GET": OPEN, "PUT": ADMIN, "DELETE": OPEN},
     "/health/live": {"GET": OPEN},
     "/health/ready": {"GET": OPEN},
     "/metrics": {"GET": METRICS},
@@ -151,6 +157,7 @@ HOT: Final = frozenset(
 """Paths all methods of which the app finds by the decoded path."""
 HOT_METHODS: Final = {"/v1/items": frozenset(("PUT", "PATCH")), "/v1/users": frozenset(("PUT", "PATCH"))}
 """Of other paths, the methods that it finds so."""
+_PAGES: Final = "/docs/"
 _NAME_AT: Final = 3
 """Place of the name among the parts of ``/v1/tenants/{name}``."""
 _FIELD = re.compile(r"\\{\w+(:path)?\\}")
@@ -231,6 +238,8 @@ def tenant_template(path: str) -> str | None:
     """
     if path in TENANT_ROUTES and "{" not in path:
         return path
+    if path.startswith(_PAGES) and len(path) > len(_PAGES):
+        return f"{_PAGES}{{name:path}}"
     parts = path.split("/")
     template = "/".join((*parts[:3], "{name}", *parts[4:]))
     return template if len(parts) > _NAME_AT and parts[_NAME_AT] and template in TENANT_ROUTES else None
@@ -246,7 +255,7 @@ def tenant_scope_needed(scope: Scope) -> str:
     template = tenant_template(sent_path(scope))
     if template is None:
         came = f'"{scope["path"][:60]}" is no path of a server of several tenants.'
-        right = "/v1/tenants, /metrics or /health/ready; a path of a tenant begins with /t/NAME/."
+        right = "A path of /openapi.json; a path of a tenant begins with /t/NAME/."
         raise RouteUnknown((Fault("path", came, right, "/docs/tenants.md"),))
     method = scope["method"]
     found = TENANT_ROUTES[template].get("GET" if method == HTTPMethod.HEAD else method)

@@ -1,6 +1,6 @@
 """Jinja templates of the console: everything is escaped, and a value that is missing is an error and no empty cell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,12 @@ _YEAR_10000_MS = 253_402_300_800_000
 class Templates:
     """Renders pages."""
 
-    def __init__(self) -> None:
-        """Load no template yet: each is compiled when it is first shown."""
+    def __init__(self, sections: Sequence[tuple[str, str]] = SECTIONS) -> None:
+        """Load no template yet: each is compiled when it is first shown.
+
+        Args:
+            sections: Of the navigation.
+        """
         self._environment = Environment(
             loader=FileSystemLoader(Path(__file__).with_name("templates")),
             autoescape=select_autoescape(default=True),
@@ -52,7 +56,7 @@ class Templates:
             percent=percent,
             outcome_charts=outcome_charts,
         )
-        self._environment.globals.update(sections=SECTIONS, outcome_figures=FIGURES, bar_width=BAR_WIDTH)
+        self._environment.globals.update(sections=sections, outcome_figures=FIGURES, bar_width=BAR_WIDTH)
 
     def render(self, template: str, base: str, values: Mapping[str, Any]) -> str:
         """Return the text of a page; ``base`` is what stands before ``/console`` in every link."""

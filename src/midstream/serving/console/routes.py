@@ -6,38 +6,24 @@ do what is decided in one place, and a form of another site has no address here.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from functools import cache
-from pathlib import Path
 from time import monotonic_ns
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from midstream.core.errors import Fault
-from midstream.engine.requests.schema import PAGE
 from midstream.serving.access.callers import caller_of
 from midstream.serving.access.console_session import CONSOLE_PATH, LIVE_PATH, SESSION_PATH, session_cookie
 from midstream.serving.console.api_reader import ApiReader
+from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
 from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
-from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import MOUNTED_AT
 
 STREAM_S_MAX = 60
 """Of one stream of live figures; the browser opens the next one. A server that stops waits so long at most."""
 STREAMS_MAX = 20
 """Open at once. A page beyond it says that its figures are not live."""
-CONSOLE_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "x-frame-options": "DENY",
-    "cross-origin-opener-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
-_ASSETS = Path(__file__).with_name("assets")
-_MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 def add_console_routes(app: FastAPI) -> None:
@@ -152,15 +138,6 @@ def _base(request: Request) -> str:
     return mounted_at
 
 
-@cache
-def _assets() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in _ASSETS.iterdir() if path.suffix in _MEDIA}
-
-
 def _asset(name: str) -> Response:
-    """Return a file by its name in a list, so that no text of a request becomes a path."""
-    text = _assets().get(name)
-    if text is None:
-        raise RouteUnknown((Fault("path", f'"{name[:60]}" is no file of the console.', ", ".join(_assets()), PAGE),))
-    media = _MEDIA[Path(name).suffix]
+    text, media = asset_of(name)
     return Response(text, headers={**CONSOLE_HEADERS, "cache-control": "no-cache"}, media_type=media)

@@ -34,9 +34,13 @@ from midstream.serving.http.responses import (
 )
 from midstream.serving.operation import METRICS_TEXT
 from midstream.serving.tenants.audit_file import AuditFile
+from midstream.serving.tenants.root_pages import RootPages
 from midstream.serving.tenants.types import (
     PAGE,
     REASON_MAX,
+    DeletedTenant,
+    SuspendBody,
+    TenantList,
     TenantQuota,
     Tenants,
     TenantWish,
@@ -44,17 +48,10 @@ from midstream.serving.tenants.types import (
     require_quota,
 )
 
-
-class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/tenants/{name}/suspend``."""
-
-    reason: str = ""
-    """Shown to callers of the tenant, up to 200 characters."""
-
-
 _wish = msgspec.json.Decoder(TenantWish)
 _quota = msgspec.json.Decoder(TenantQuota)
 _suspend = msgspec.json.Decoder(SuspendBody)
+_ONE = "/v1/tenants/{name}"
 _Route: TypeAlias = Callable[[str, Scope, Receive], Awaitable[Reply]]
 
 
@@ -96,6 +93,7 @@ class RootApp:
             ("GET", "/health/live"): self._live,
             ("GET", "/health/ready"): self._ready,
             ("GET", "/metrics"): self._metrics_text,
+            **RootPages(lambda: _list_of(tenants)).routes,
         }
 
     @property
@@ -111,7 +109,7 @@ class RootApp:
         try:
             if (method, template) not in self._routes:
                 tenant_scope_needed(scope)  # raises the reason
-            name = sent_path(scope).split("/")[3] if "{name}" in template else ""
+            name = sent_path(scope).split("/")[3] if template.startswith(_ONE) else ""
             reply = await self._routes[method, template](require_name(name, "path") if name else "", scope, receive)
         except Disconnected:
             return
@@ -123,7 +121,7 @@ class RootApp:
 
     async def _list(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
         query_fields(scope, ())
-        return _json({"tenants": self._tenants.views()})
+        return _json(_list_of(self._tenants))
 
     async def _show(self, name: str, scope: Scope, _receive: Receive) -> Reply:
         query_fields(scope, ())
@@ -169,7 +167,7 @@ class RootApp:
             raise RequestInvalid((Fault("confirm", came, right, PAGE),))
         async with self._recorded(scope, name):
             await self._tenants.delete(name)
-        return _json({"name": name, "state": "deleted"})
+        return _json(DeletedTenant(name))
 
     def _recorded(self, scope: Scope, tenant: str) -> AbstractAsyncContextManager[None]:
         """Record a change of a tenant that is made in the block."""
@@ -193,6 +191,10 @@ class RootApp:
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         text = merged_tenants(self.metrics.text(), self._tenants.metrics_texts())
         return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
+
+
+def _list_of(tenants: Tenants) -> TenantList:
+    return TenantList(tenants.views())
 
 
 def _who(scope: Scope) -> str:

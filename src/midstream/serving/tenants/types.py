@@ -46,6 +46,19 @@ class TenantView(msgspec.Struct, frozen=True):
     quota: TenantQuota
 
 
+class TenantList(msgspec.Struct, frozen=True):
+    """All tenants by name."""
+
+    tenants: Sequence[TenantView]
+
+
+class DeletedTenant(msgspec.Struct, frozen=True):
+    """Answer to a deletion."""
+
+    name: str
+    state: Literal["deleted"] = "deleted"
+
+
 class TenantWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/tenants``."""
 
@@ -53,6 +66,13 @@ class TenantWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     configuration: Annotated[str, msgspec.Meta(max_length=1 << 18)] = ""
     """Text of its ``midstream.toml``; empty = every default."""
     quota: TenantQuota = TenantQuota()
+
+
+class SuspendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/tenants/{name}/suspend``."""
+
+    reason: str = ""
+    """Shown to callers of the tenant, up to 200 characters."""
 
 
 class CreatedTenant(msgspec.Struct, frozen=True):

@@ -100,6 +100,10 @@ const showing = {
     if (answer.user_secret) place.append(element("p", "Its user secret, for the shop's own server:"), element("pre", answer.user_secret));
     place.append(element("p", "From the first key on every caller needs one, this page too."));
   },
+  tenant(place, answer) {
+    place.className = "notice good";
+    place.replaceChildren(element("strong", `The key of ${answer.tenant.name}, shown this once`), element("pre", answer.key));
+  },
   json(place, answer) {
     place.className = "notice good";
     place.replaceChildren(element("strong", "Done"), element("pre", JSON.stringify(answer, null, 2)));

@@ -1,0 +1,105 @@
+"""Pages of the root: who may see them, what they show, and a document that describes every route for programs."""
+
+import json
+import re
+
+import pytest
+
+from midstream.serving.access.scopes import TENANT_ROUTES
+from midstream.serving.tenants.root_document import DESCRIBED, root_document
+
+OWN = (b"origin", b"http://test")
+FOREIGN = (b"origin", b"http://x")
+
+
+def cookies_of(answer):
+    """Cookies as a browser keeps them: value by path."""
+    sent = "\n".join(value.decode() for name, value in answer.all_headers if name == b"set-cookie")
+    found = re.findall(r"midstream_key=([^;]*); Max-Age=\d+; Path=([^;]*);", sent)
+    return {path: value for value, path in found}
+
+
+def test_a_person_signs_in_and_sees_the_tenants(pair):
+    """The page leads to the form; the key is kept for pages and routes of the root, and for no tenant's path."""
+
+    async def play(server):
+        await server.root("POST", "/v1/tenants/red/suspend", {"reason": "<b>The bill</b>"})
+        led = await server.ask("GET", "/console")
+        form = await server.ask("GET", "/console/session")
+        key = [(b"x-api-key", server.operator.encode())]
+        signed = await server.ask("PUT", "/console/session", {}, headers=key)
+        cookie = [(b"cookie", b"midstream_key=" + server.operator.encode())]
+        page = await server.ask("GET", "/console", headers=cookie)
+        changed = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, OWN])
+        foreign = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, FOREIGN])
+        out = await server.ask("DELETE", "/console/session", headers=[OWN])
+        return led, form, signed, page, changed.status, foreign.status, out
+
+    led, form, signed, page, changed, foreign, out = pair.run(play)
+    assert (led.status, led.headers[b"location"]) == (303, b"/console/session")
+    assert form.status == 200
+    assert cookies_of(signed) == {"/console": pair.operator, "/v1": pair.operator}
+    assert cookies_of(out) == {"/console": "", "/v1": ""}
+    text = page.body.decode()
+    assert re.findall(r'data-send="([^"]*)"', text) == [
+        "/v1/tenants/blue/quota",
+        "/v1/tenants/blue/suspend",
+        "/v1/tenants/red/quota",
+        "/v1/tenants/red/resume",
+        "/v1/tenants",
+    ]
+    assert 'href="/t/blue/console"' in text
+    assert "&lt;b&gt;The bill&lt;/b&gt;" in text
+    assert b"default-src 'none'" in page.headers[b"content-security-policy"]
+    assert (changed, foreign) == (200, 403)
+
+
+def test_keys_of_tenants_see_nothing_of_the_root(pair):
+    """Neither the page nor the list; files of the page are open, as they have nothing of anybody."""
+
+    async def play(server):
+        cookie = [(b"cookie", b"midstream_key=" + server.keys["red"].encode())]
+        return [
+            (await server.ask(method, path, {} if method == "PUT" else None, headers=cookie)).status
+            for method, path in (
+                ("GET", "/console"),
+                ("GET", "/v1/tenants"),
+                ("PUT", "/console/session"),
+                ("GET", "/console/assets/console.css"),
+                ("GET", "/console/assets/..%2Fpages.py"),
+            )
+        ]
+
+    assert pair.run(play) == [303, 401, 401, 200, 404]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_pages_of_the_documentation_are_those_of_the_package(pair, method):
+    """Also the one that an error of the root names; a name that is none is a 404."""
+
+    async def play(server):
+        paths = ("/docs", "/docs/tenants.md", "/docs/none.md", "/docs/..%2Fpyproject.toml")
+        return [await server.ask(method, path) for path in paths]
+
+    docs, page, *none = pair.run(play)
+    assert (docs.status, page.status, [each.status for each in none]) == (200, 200, [404, 404])
+    assert (b"/v1/tenants/{name}" in docs.body, page.body.startswith(b"# Tenants")) == ((method == "GET"),) * 2
+
+
+def test_the_document_describes_every_route_for_programs(pair):
+    """With the methods of the table, types that are there, and the fields that a route really answers."""
+
+    async def play(server):
+        told = json.loads((await server.ask("GET", "/openapi.json")).body)
+        return told, (await server.root("GET", "/v1/tenants")).json()
+
+    told, listed = pair.run(play)
+    assert told == json.loads(json.dumps(root_document()))
+    described = {path: {method.upper() for method in methods} for path, methods in told["paths"].items()}
+    assert described == {path: set(TENANT_ROUTES[path]) for path in DESCRIBED}
+    schemas = told["components"]["schemas"]
+    named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(told)))
+    assert named <= set(schemas)
+    names = [each["operationId"] for methods in told["paths"].values() for each in methods.values()]
+    assert len(names) == len(set(names))
+    assert set(listed["tenants"][0]) == set(schemas["TenantView"]["properties"])
