@@ -162,8 +162,9 @@ class KeyWatch:
         """Return the key of a text and note its use, None = there is none, or it is expired or revoked."""
         now_ms = self.wall_ms()
         found = ring.find(key, now_ms)
-        if found is None and key.startswith(_TEXT) and (newer := self.look_now()) not in {None, ring}:
-            found = None if newer is None else newer.find(key, now_ms)
+        if found is None and key.startswith(_TEXT):
+            newer = self.look_now()
+            found = None if newer is None or newer is ring else newer.find(key, now_ms)
         if found is not None and found.stored is not None and self._uses is not None:
             self._uses.note(found.stored.id, now_ms)
         return found
