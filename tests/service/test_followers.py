@@ -26,6 +26,7 @@ from midstream.serving.cluster.unix_socket import connect_to
 from midstream.serving.http.connection_sharing import STOP_SEEN_S_MAX
 from tests.support.bare_http import read_all, statuses
 from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.traces import collecting
 
 pytestmark = pytest.mark.crash
 CONFIG = """
@@ -819,3 +820,33 @@ def test_each_process_measures_how_fresh_it_is(tmp_path):
         assert users == [200, 200, 404]
         assert stop(server) == 0
         assert "Traceback" not in server.said()
+
+
+def test_a_trace_goes_on_from_a_follower_to_its_leader(tmp_path):
+    """Events that come with a question are recorded by the leader, in a span below that of the follower's call."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    body = {"session_id": "s", "n": 1, "events": [{"type": "view", "session_id": "s", "item_id": "a"}]}
+    with collecting() as collector:
+        more = f'[tracing]\nendpoint = "{collector.url}"\nsample_ratio = 0.0'
+        with serving(tmp_path / "shop", 1, more=more) as server:
+
+            def called():
+                with closing(server.connect()) as connection:
+                    headers = {"content-type": "application/json", "traceparent": parent}
+                    connection.request("POST", "/v1/recommendations", json.dumps(body), headers)
+                    assert connection.getresponse().status == 200
+                return [each for each in collector.spans() if each.name == "leader"]
+
+            wait_until(called)
+            assert stop(server) == 0
+            assert "Traceback" not in server.said()
+        spans = collector.spans()
+        assert {each.trace_id.hex() for each in spans} == {parent.split("-")[1]}
+        calls = {each.span_id: each for each in spans if each.name == "leader"}
+        events = [each for each in spans if each.name == "POST /v1/events" and each.parent_span_id in calls]
+        assert events
+        for each in events:
+            call = calls[each.parent_span_id]
+            assert call.start_time_unix_nano <= each.start_time_unix_nano
+            below = {one.name for one in spans if one.parent_span_id == each.span_id}
+            assert {"decode", "queue", "log append and sync", "fold"} <= below

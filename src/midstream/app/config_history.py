@@ -39,6 +39,7 @@ SECTIONS_AT_START = (
     "registry",
     "monitoring",
     "probe",
+    "tracing",
     "inputs",
     "outputs",
     "sinks",

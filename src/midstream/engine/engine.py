@@ -23,6 +23,7 @@ from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
 from midstream.engine.health import IngestView, concerns_of, health_of
 from midstream.engine.ingest.commit_dispatcher import BEHIND_EVENTS_MAX, CommitDispatcher, CommitParts
+from midstream.engine.ingest.commit_spans import CommitSpans
 from midstream.engine.ingest.dedupe import Admitted, Deduplication
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.input_guard import InputGuard
@@ -53,6 +54,7 @@ from midstream.events.schema import build
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
+from midstream.monitoring.tracing import current
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.fold import Fold
@@ -284,9 +286,10 @@ class Engine:
         await self._intake.await_copies(batch)
         ticket: Ticket = asyncio.get_running_loop().create_future()
         admitted = self._intake.admit(batch, ticket)
+        spans = None if (trace := current()) is None else CommitSpans(trace)
         if len(admitted.batch):
             try:
-                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints, guard))
+                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints, guard, spans))
             except MidstreamError as error:
                 if isinstance(error, Overloaded):
                     self.metrics.count_overload("events")
@@ -295,7 +298,10 @@ class Engine:
                 raise
             ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
         try:
-            return await self._settled(admitted, ticket, within_s)
+            recorded = await self._settled(admitted, ticket, within_s)
+            if spans is not None:
+                spans.note_applied()
+            return recorded  # noqa: TRY300  an ``else`` would be behind the handler, far from here
         except (TimeoutError, asyncio.CancelledError):  # its events go on, and count when they are applied
             late = asyncio.create_task(self._settled(admitted, ticket, None))
             self._late.add(late)

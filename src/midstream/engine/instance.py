@@ -27,6 +27,7 @@ from midstream.engine.snapshots.snapshotter import Snapshotter
 from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.events.segments.segments import SegmentLog
 from midstream.monitoring.facts import Fact
+from midstream.monitoring.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Instance:
     """Of running experiments, as the snapshotter; one of ``services``."""
     canaries: Canaries | None = None
     """As the watch."""
+    tracing: Tracing | None = None
+    """Traces of requests, whose exporter is one of ``services``; None = there are none."""
 
     @property
     def service(self) -> Service:

@@ -210,6 +210,7 @@ class Metrics:
         self.rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
         self.trainings = TrainingMetrics(self.registry)
         self.freshness = FreshnessMetrics(self.registry)
+        self.trace_spans = self._counter("trace_spans", "Spans of traces by what became of them.", "outcome")
         self.model_swaps = self._counter("model_swaps", "Versions of a model that were put in service.", "model")
         self.model_refusals = self._counter("model_refusals", "Versions of a model that were refused.", "model")
         self._model_versions = self._gauge("model_version", "1 for the version in service.", "model", "version")

@@ -5,6 +5,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 from midstream.core.tracebacks import Raised, raised_of
 from midstream.core.types import Failure
@@ -55,10 +56,20 @@ def unlimited() -> float:
     return math.inf
 
 
+class PartTime(NamedTuple):
+    """When a part of a plan ran, in seconds that remained until the deadline."""
+
+    name: str
+    began_left_s: float
+    ended_left_s: float
+    error: str = ""
+    """Type of the exception that it raised."""
+
+
 class Account:
     """Account of one request: failed components, in order, and the time that each took."""
 
-    __slots__ = ("errors", "failures", "remaining_s", "took_s")
+    __slots__ = ("errors", "failures", "remaining_s", "timeline", "took_s")
 
     def __init__(
         self,
@@ -79,6 +90,8 @@ class Account:
         self.errors = errors
         self.took_s: dict[str, float] = {}
         """Seconds by the name of the part; of one that was asked twice those of both."""
+        self.timeline: list[PartTime] | None = None
+        """Begin and end of each part of a traced request, in the order of their ends; None = it is not traced."""
 
     def late(self, component: str) -> None:
         """Record a component that is skipped because the time is over."""
@@ -87,7 +100,7 @@ class Account:
     def aside(self) -> "Account":
         """Return an account of the same request, with the same times and errors and failures of its own."""
         found = Account((), self.remaining_s, self.errors)
-        found.took_s = self.took_s
+        found.took_s, found.timeline = self.took_s, self.timeline
         return found
 
 
@@ -118,7 +131,7 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, account
 
     def __enter__(self) -> None:
         """Begin."""
-        if self._is_timed:
+        if self._is_timed or self._account.timeline is not None:
             self._began = self._account.remaining_s()
 
     def __exit__(
@@ -129,6 +142,9 @@ class boundary:  # noqa: N801  reads as a statement: with boundary(name, account
         if self._is_timed:
             took = self._began - account.remaining_s()
             account.took_s[self._component] = account.took_s.get(self._component, 0.0) + took
+        if account.timeline is not None:
+            said = "" if error is None else type(error).__name__
+            account.timeline.append(PartTime(self._component, self._began, account.remaining_s(), said))
         if error is None or isinstance(error, self._ends):
             return False
         account.failures.append(RaisedFailure(self._component, told_of(error), raised_of(error)))

@@ -23,7 +23,7 @@ from midstream.core.types import (
     Selection,
     Served,
 )
-from midstream.ranking.boundary import Account, boundary
+from midstream.ranking.boundary import Account, PartTime, boundary
 from midstream.ranking.caller_items import PAGE
 from midstream.ranking.candidate_generation import NO_CANDIDATES
 from midstream.ranking.decision import Decision
@@ -48,6 +48,8 @@ from midstream.state.ids.vocabulary import Vocabulary
 
 UNASKED = "no outside system is asked here"
 """Failure reason of a scorer that would ask a server, where none may be asked: evaluation, training, warming up."""
+SELECTION = "selection"
+"""Name of the choice by selector and rules in the times of an answer."""
 
 
 Shortlister: TypeAlias = Callable[[PlanRun], Shortlist | None]
@@ -157,7 +159,10 @@ class Gathered:
         recorded = None if self.recorded is None else self.recorded(candidates.item_index)
         decision = Decision(plan, query, features, facts, account, recorded)
         scorer, score = await decision.scored()
+        until_selected_s = 0.0 if account.timeline is None else account.remaining_s()
         selection, order = decision.slates(score)
+        if account.timeline is not None:
+            account.timeline.append(PartTime(SELECTION, until_selected_s, account.remaining_s()))
         if self.request.is_bounded and len(candidates) < query.slate_size:
             account.failures.extend(shortage(plan, len(candidates), removed, account.failures))
         tier = tier_of(self.request.whole, self.retrieved, account.failures)

@@ -25,9 +25,10 @@ from midstream.engine.listeners import Listener
 from midstream.engine.requests.schema import PAGE
 from midstream.events.wire import Accept
 from midstream.monitoring.metrics import Metrics
+from midstream.monitoring.tracing import Tracing, entered
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
-from midstream.serving.http.admission import Admission
+from midstream.serving.http.admission import FREE, Admission
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import (
     Handler,
@@ -94,13 +95,15 @@ class App:
         cold: "Callable[[], FastAPI]",
         metrics: Metrics,
         admission: Admission,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Dispatch to ``hot`` first, then to what ``cold`` makes; ``admission`` admits requests."""
+        """Dispatch to ``hot`` first, then to what ``cold`` makes; ``admission`` admits, ``tracing`` samples."""
         self._hot = hot
         self._make_cold = cold
         self._making: asyncio.Task[tuple[Path, ...]] | None = None
         self.metrics = metrics
         self._admission = admission
+        self._tracing = tracing
         self.arrivals = admission.arrivals
         """To be told of each request that was read."""
 
@@ -131,10 +134,26 @@ class App:
         elif scope["type"] != "http":
             # Without an accept, closing refuses the handshake.
             await send({"type": "websocket.close"})
-        else:
+        elif self._tracing is None:
             await self._answer(scope, receive, send)
+        else:
+            await self._answer_traced(self._tracing, scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_traced(self, tracing: Tracing, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, with a trace where it is sampled."""
+        if scope["path"] in FREE or (trace := tracing.begin(scope["headers"])) is None:
+            await self._answer(scope, receive, send)
+            return
+        leave = entered(trace)
+        route, status = UNKNOWN_ROUTE, UNEXPECTED
+        try:
+            route, status = await self._answer(scope, receive, send)
+        finally:
+            leave()
+            tracing.end(trace, scope["method"], route, status)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
+        """Answer a request; return the template of its path, and the status."""
         began = perf_counter()
         route: str = scope["path"]
         methods = self._hot.get(route)
@@ -152,7 +171,7 @@ class App:
                 status = 0
                 self.metrics.count_request(route, reply.status)
                 await send_reply(scope, send, reply)
-                return
+                return route, reply.status
             try:
                 status = await self._answer_inside((handler, path), scope, receive, send)
             finally:
@@ -162,6 +181,7 @@ class App:
         finally:
             if status:  # a refusal was counted: its time would say nothing of the route's
                 self.metrics.observe_request(route, status, perf_counter() - began)
+        return route, status
 
     async def _answer_inside(
         self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send
@@ -273,6 +293,8 @@ class Maintenance:
     """As the placements."""
     data: "DataFolder | None" = None
     """Data folder, which has the API keys; None = there is none."""
+    tracing: Tracing | None = None
+    """Traces of requests; None = there are none."""
 
 
 ALONE = OtherProcesses()
@@ -313,7 +335,7 @@ def asgi(
     hot = {**hot_routes(ingest, bulk, recommendations, limits, others), **bulk_routes(bulk), **operation}
     admission = Admission(chosen, engine.metrics, engine.concerns, perf_counter, secrets.randbelow)
     engine.listeners.add(Listener(name="admission", gauges=admission.set_gauges))
-    return App(hot, cold, engine.metrics, admission)
+    return App(hot, cold, engine.metrics, admission, upkeep.tracing)
 
 
 def _cold(

@@ -73,4 +73,4 @@ def test_a_follower_without_an_interval_has_no_probe(tmp_path: Path) -> None:
     async def record(_: bytes) -> EventsAnswer:
         raise AssertionError
 
-    assert follower_probe(None, record, DataFolder(tmp_path), Config(), 1) is None  # type: ignore[arg-type]  no engine
+    assert follower_probe(None, record, DataFolder(tmp_path), Config(), 1) == []  # type: ignore[arg-type]  no engine

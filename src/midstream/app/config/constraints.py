@@ -34,6 +34,7 @@ from midstream.events.wire import vector_length
 from midstream.features.checking import feature_faults
 from midstream.features.readers.external import table_faults
 from midstream.monitoring.options import probe_faults
+from midstream.monitoring.tracing_options import tracing_faults
 from midstream.ranking.scorers.blend import DEFAULT_WEIGHTS
 from midstream.retrieval.covisitation import Covisitation
 from midstream.retrieval.item_model import ItemModelSource
@@ -110,6 +111,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from _connections(config.server)
     yield from identity_faults(config.identity)
     yield from probe_faults(config.probe)
+    yield from tracing_faults(config.tracing)
     header = config.server.quota_header
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,64}", header):
         yield Fault("$.server.quota_header", f'"{header}" is no name of a header.', "Letters, digits and -.", PAGE)

@@ -31,6 +31,7 @@ from midstream.integrations.postgresql.fetch import PostgresqlFetchOptions
 from midstream.integrations.redis.fetch import RedisFetchOptions
 from midstream.models.pins import PinnedVersions
 from midstream.monitoring.options import MonitoringSection, ProbeOptions
+from midstream.monitoring.tracing_options import TracingOptions
 from midstream.ranking.fetched_columns import COLUMNS_MAX, ColumnKind, FetchScope
 from midstream.ranking.filters.acted import ActedOptions
 from midstream.ranking.filters.expression_filter import ExpressionOptions
@@ -369,6 +370,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     """Monitoring of served features."""
     probe: ProbeOptions = ProbeOptions()
     """Freshness probe: an event of a reserved user, and the time until an answer has it (docs/observability.md)."""
+    tracing: TracingOptions = TracingOptions()
+    """Traces of requests for an OpenTelemetry collector (docs/traces.md); they need the extra `otel`."""
     reasons: Annotated[dict[Annotated[str, Length(1, 16, "characters")], dict[str, str]], Length(0, LANGUAGES_MAX)] = {}
     """Why an item is in a slate, for those who see it, by language and kind of source; there are texts in en and de
     (docs/explanations.md). Such as:

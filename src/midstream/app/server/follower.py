@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
@@ -28,6 +29,7 @@ from midstream.app.opening import DATA_NAME, Outside, engine_of, loaded_state, s
 from midstream.app.server.freshness import follower_probe
 from midstream.app.server.keys import watch_keys
 from midstream.app.server.leader import FollowerOrder
+from midstream.app.tracing import tracing_of
 from midstream.core.errors import ArtifactInvalid, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.active_config import Service
@@ -47,7 +49,7 @@ from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.serving.access.gate import KeyGate
-from midstream.serving.app import OtherProcesses, asgi
+from midstream.serving.app import Maintenance, OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.internal_routes import LOTS, SERVED_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
@@ -56,6 +58,9 @@ from midstream.serving.http.connection_sharing import Share
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import serve_share
 from midstream.state.settings import decode_settings, read_duration
+
+if TYPE_CHECKING:
+    from midstream.engine.instance import EngineService
 
 BEHIND_EVENTS_MAX = 10_000
 """A follower that has more events than this to fold takes no connections: 30 ms of folding."""
@@ -202,22 +207,21 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     following.start()
     hearing = _listen_to_leader(place, orders)
     operational_log = OperationalLog(engine)
-    operational_log.start()
-    connections = FetchConnections(engine.plans.values)
-    connections.start()
-    indexing = VectorIndexing(engine)
-    indexing.start()
 
     async def flush() -> None:
         engine.flush_served()
         await forwarding.sent(FLUSH_S_MAX)
 
     record = recording_at(leader, flush)
-    probe = follower_probe(engine, record, data, config, order.number)
-    if probe is not None:
-        probe.start()
+    traces = tracing_of(engine, config)
+    services: list[EngineService] = [operational_log, FetchConnections(engine.plans.values), VectorIndexing(engine)]
+    services += [] if traces is None else [traces.export]
+    services += follower_probe(engine, record, data, config, order.number)
+    for each in services:
+        each.start()
+    upkeep = Maintenance(tracing=None if traces is None else traces.tracing)
     elsewhere = OtherProcesses(record=record)
-    app = asgi(engine, lambda: place.service.accept, options, elsewhere=elsewhere)
+    app = asgi(engine, lambda: place.service.accept, options, upkeep=upkeep, elsewhere=elsewhere)
     share = Share(socket.socket(fileno=order.listener), board, order.number, place.tick)
     share.listener.settimeout(0)
     async with served_at(data.sockets / f"follower-{order.number}", Inside(engine), options):
@@ -227,11 +231,8 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
         front = KeyGate(behind, keys, options, UserIds(lambda: engine.fold))
         await serve_share(front, options, share, engine.facts)
     hearing.cancel()
-    if probe is not None:
-        await probe.stop()
-    await indexing.stop()
-    await connections.stop()
-    await operational_log.stop()
+    for each in reversed(services):
+        await each.stop()
     await following.stop()
     await engine.stop()
     operational_log.write_all()

@@ -30,12 +30,12 @@ def with_probe(running: Instance, data: DataFolder, config: Config, accept: Call
 
 def follower_probe(
     engine: Engine, record: Record, data: DataFolder, config: Config, number: int
-) -> FreshnessProbe | None:
-    """Return the probe of a follower, which records at its leader; None = there is no interval."""
+) -> list[FreshnessProbe]:
+    """Return the probe of a follower, which records at its leader; none without an interval."""
     if not config.probe.every.ms:
-        return None
+        return []
     name = "-".join(filter(None, (probe_name(data, config), f"follower-{number}")))
-    return FreshnessProbe(engine, record, config.probe, name)
+    return [FreshnessProbe(engine, record, config.probe, name)]
 
 
 def probe_name(data: DataFolder, config: Config) -> str:

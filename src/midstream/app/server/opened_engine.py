@@ -11,6 +11,7 @@ from midstream.app.inputs.services import require_secrets, with_inputs
 from midstream.app.opening import DATA_NAME, Outside, open_running
 from midstream.app.output_services import with_outputs
 from midstream.app.server.freshness import with_probe
+from midstream.app.tracing import with_tracing
 from midstream.app.training.services import with_trainings
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.experiments.live_report import ExperimentReports
@@ -54,6 +55,7 @@ def open_with_groups(
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
     running = with_trainings(running, folder, None if outside is None else outside.training_turn)
     running = with_probe(running, DataFolder(folder / DATA_NAME), config, partial(accept_now, running))
+    running = with_tracing(running, config)
     running = replace(
         running, services=(*running.services, CompilationBehind(partial(_note_compiled, running.engine.facts)))
     )
@@ -91,6 +93,7 @@ def opened_engine(
         running.online,
         reports_of(running),
         None if folder is None else DataFolder(folder / DATA_NAME),
+        running.tracing,
     )
     return OpenedEngine(running.engine, partial(accept_now, running), running.ingest, upkeep, company)
 

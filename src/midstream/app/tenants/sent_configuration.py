@@ -22,9 +22,10 @@ from midstream.serving.tenants.types import PAGE
 IN_FOLDER: Final = frozenset(("path", "keys", "baseline", "golden"))
 """Settings that name a file, from the folder of ``midstream.toml`` on; ``keys`` may be an https address."""
 OF_MACHINE: Final = frozenset(
-    ("ca_file", "certificate_file", "key_file", "tls_ca", "publish", "join", "settings", "components")
+    ("ca_file", "certificate_file", "key_file", "tls_ca", "publish", "join", "settings", "components", "endpoint")
 )
-"""Settings that name code, files or places of the machine; ``settings`` of a broker's client may name libraries."""
+"""Settings that name code, files or places of the machine; ``settings`` of a broker's client may name libraries, and
+``endpoint`` of traces an address that only the machine reaches."""
 VARIABLE_END: Final = "_env"
 """Of settings that name a variable of the environment."""
 _ON_MACHINE: Final = "Without it here; it may stand in tenants/NAME/midstream.toml, written on the machine."

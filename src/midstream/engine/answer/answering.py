@@ -13,6 +13,7 @@ from msgspec import structs
 
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Query, Served
+from midstream.engine.answer.answer_spans import add_answer_spans
 from midstream.engine.answer.compiled_slates import CompiledSlates, Stamp
 from midstream.engine.answer.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.answer.feature_reads import WAIT_S_MAX, read_of
@@ -29,6 +30,7 @@ from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
 from midstream.events.served_body import microseconds
 from midstream.monitoring.facts import Facts
+from midstream.monitoring.tracing import current
 from midstream.ranking.boundary import Account
 from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.page import recommend_page
@@ -95,8 +97,13 @@ class Answering:
             served = await self._drafted(plan, teams, query, fold, lambda: until - monotonic())
         else:
             account = Account(live.guards.left_out(plan), lambda: until - monotonic())
+            trace = current()
+            if trace is not None:
+                account.timeline = []
             shortlister = None if stamp else self.compiled.shortlister(plan)
             served = await self._answered(PlanRequest.of(plan, query, account, shortlister), fold)
+            if trace is not None:
+                add_answer_spans(trace, plan, account, until, served)
         answer = self._told(self._timed(served, began_s), ask, fold, plan, read_your_writes=read_your_writes)
         return await with_why(answer, ask, served, plan, fold)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Query, TimestampMs
+from midstream.engine.answer.answer_spans import KERNEL, add_part_spans, note_kernel_answer
 from midstream.engine.answer.pending_served import ServedAhead
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
@@ -33,10 +34,11 @@ from midstream.events.served_head import RECORD_VERSION, ServedHead, ServedTail,
 from midstream.experiments.names import NO_ARM, Arm, arm_of
 from midstream.monitoring.facts import Fact, Facts
 from midstream.monitoring.feature_values import WATCHED_SHARE
-from midstream.ranking.boundary import Account
+from midstream.monitoring.tracing import current
+from midstream.ranking.boundary import Account, PartTime
 from midstream.ranking.compiled import room
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
-from midstream.ranking.compiled.composed_plan import ComposedPlan, ScoredSlate, composed_plan
+from midstream.ranking.compiled.composed_plan import CANDIDATES_KERNEL, ComposedPlan, ScoredSlate, composed_plan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.machine_code import has_code, has_slate_code
 from midstream.ranking.compiled.program import NotCompiled
@@ -198,6 +200,8 @@ class CompiledSlates:
             return stamp
         self._folding.note_answer()
         self._hand_over(compiled, asked, sized, told)
+        if (trace := current()) is not None:
+            note_kernel_answer(trace, compiled, stamp.request_id, told.scorer)
         live.metrics.observe_answer(plan.name, FULL, compiled.counts[room.CHOSEN])
         live.metrics.compiled_answers.of(plan.name).inc()
         fold, given = live.fold, asked.given
@@ -258,7 +262,10 @@ class CompiledSlates:
         ids = (asked.user_id or "", asked.session_id or "", stamp.request_id)
         began, worked_s = self._begun(compiled.plan)
         code = compiled.ask(ids, asked[2:], size, stamp.now_ms)
-        self._judge(compiled.plan, self._live.host.monotonic() - began, worked_s)
+        ended = self._live.host.monotonic()
+        self._judge(compiled.plan, ended - began, worked_s)
+        if (trace := current()) is not None:
+            trace.add(KERNEL, began, ended, {"midstream.answered": code == ANSWERED})
         return code
 
     def _scored(self, composed: ComposedPlan, plan: Plan, asked: _Asked, sized: SizedStamp) -> ScoredSlate | None:
@@ -277,7 +284,12 @@ class CompiledSlates:
             given=asked.given,
         )
         _, worked_s = self._begun(plan)
-        found = composed.ask(query, Account((), lambda: until - monotonic()))
+        account = Account((), lambda: until - monotonic())
+        if (trace := current()) is not None:
+            account.timeline = []
+        found = composed.ask(query, account)
+        if trace is not None:
+            add_part_spans(trace, plan, account, until)
         self._judge(plan, 0.0 if found is None else found.longest_s, worked_s)
         return found
 
@@ -311,8 +323,11 @@ class CompiledSlates:
 
         def made(run: PlanRun) -> Shortlist | None:
             began, worked_s = self._begun(plan)
+            until_s = 0.0 if run.account.timeline is None else run.account.remaining_s()
             found = compiled.shortlist(run)
             self._judge(plan, self._live.host.monotonic() - began, worked_s)
+            if run.account.timeline is not None:
+                run.account.timeline.append(PartTime(CANDIDATES_KERNEL, until_s, run.account.remaining_s()))
             return found
 
         return made

@@ -108,6 +108,9 @@ class CommitDispatcher:
         self._served(written)
         if written.error is None:
             metrics.observe_commit(len(written.batch), written.append_s)
+            for entry in written.entries:
+                if entry.spans is not None:
+                    entry.spans.note_durable(written.append_s, len(written.batch))
             # Before anybody is told: whatever becomes of that, what is durable is folded.
             told = (written.first, written.batch, written.tickets(), written.prints)
             try:

@@ -20,6 +20,7 @@ from midstream.core.fold_step import Fingerprints
 from midstream.core.kinds import Kind
 from midstream.core.protocols import EventLog
 from midstream.core.types import Clock, EventBatch, LogPosition, TimestampMs
+from midstream.engine.ingest.commit_spans import CommitSpans
 from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.thread_slice import LOG_SLICE_NS, shorten_slice
 from midstream.events.schema import TIME_SENT, build, concat
@@ -65,6 +66,8 @@ class QueueEntry:
     """Of the batch, where they were taken already."""
     guard: InputGuard | None = None
     """Condition in a log that several nodes share; a log of one process has one consumer of an input, so none."""
+    spans: CommitSpans | None = None
+    """Of a traced request; None = it is not traced."""
 
     @property
     def bytes_count(self) -> int:

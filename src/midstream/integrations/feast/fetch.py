@@ -19,6 +19,7 @@ from midstream.engine.stores.address import http_address_of, password_from
 from midstream.engine.stores.connector import Connector, connector_of
 from midstream.engine.stores.fetched_values import FetchedText, IdKind, column_of, keys_of, named_fields
 from midstream.engine.stores.online_store import StoreRefused
+from midstream.monitoring.tracing import trace_headers
 
 if TYPE_CHECKING:
     import httpx  # which takes 0.1 s to load, and every command loads this
@@ -189,7 +190,9 @@ async def _close(client: "httpx.AsyncClient") -> None:
 
 
 async def _ask(client: "httpx.AsyncClient", body: bytes, bytes_max: int) -> bytes:
-    return await _answer_of(client, client.build_request("POST", READ_PATH, content=body), bytes_max)
+    return await _answer_of(
+        client, client.build_request("POST", READ_PATH, content=body, headers=trace_headers()), bytes_max
+    )
 
 
 async def _answer_of(client: "httpx.AsyncClient", request: "httpx.Request", bytes_max: int) -> bytes:

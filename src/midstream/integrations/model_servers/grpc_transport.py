@@ -5,7 +5,7 @@ tried again each second.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from midstream.core.errors import ExtraMissing
 from midstream.integrations.model_servers.exchange import (
@@ -16,7 +16,9 @@ from midstream.integrations.model_servers.exchange import (
     ServerReply,
     shown,
 )
+from midstream.monitoring.tracing import client_span, current
 
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 ALIVE_MS = 600_000
 """Between two questions whether the other end is there: connections without a call are cut after 15 minutes in some
 networks, and servers refuse questions that come more often than every five."""
@@ -62,11 +64,17 @@ class GrpcTransport:
         Raises:
             CallFailed: It does not, or with a status.
         """
+        if (trace := current()) is None:
+            return await self._sent(call, self._metadata)
+        with client_span(trace, "model server", *self._address.removeprefix("dns:///").rsplit(":", 1)) as headers:
+            return await self._sent(call, (*(self._metadata or ()), *headers.items()))
+
+    async def _sent(self, call: Call, metadata: Metadata | None) -> ServerReply:
         method = self._methods.get(call.target)
         if method is None:
             method = self._methods[call.target] = self._channel.unary_unary(call.target)
         try:
-            body: bytes = await method(call.body, timeout=self._wait_s_max, metadata=self._metadata)
+            body: bytes = await method(call.body, timeout=self._wait_s_max, metadata=metadata)
         except library().AioRpcError as error:
             told = shown(str(error.details() or "").encode())
             raise CallFailed(f"{error.code().name}: {told}".rstrip(" :")) from error

@@ -7,10 +7,12 @@ redirections are not followed.
 
 import asyncio
 import ssl
+from dataclasses import replace
 
 from midstream.integrations.model_servers.exchange import Call, ServerReply
 from midstream.integrations.model_servers.http_connection import HttpConnection
 from midstream.integrations.model_servers.urls import ServerUrl
+from midstream.monitoring.tracing import client_span, current
 
 KEPT_S_MAX = 60.0
 """Of a connection without a call: proxies in between close theirs after a minute or more."""
@@ -42,6 +44,12 @@ class HttpTransport:
             AnswerInvalid: What came is no answer of HTTP, is too long, or compressed, which was not asked for.
             OSError: There is none.
         """
+        if (trace := current()) is None:
+            return await self._sent(call)
+        with client_span(trace, "model server", self._url.host, self._url.port) as headers:
+            return await self._sent(replace(call, headers={**call.headers, **headers}))
+
+    async def _sent(self, call: Call) -> ServerReply:
         question = self._question(call)
         connection = self._kept()
         if connection is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from midstream.core.errors import ScoresUnavailable
 from midstream.core.types import Candidates, FeatureFrame, Index, Models, Query, Score
-from midstream.ranking.boundary import Account, boundary
+from midstream.ranking.boundary import Account, PartTime, boundary
 from midstream.ranking.compiled.compiled_plan import CompiledPlan
 from midstream.ranking.compiled.decision_kernel import ANSWERED
 from midstream.ranking.compiled.program import NotCompiled
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from midstream.ranking.compiled.bound_slate import BoundSlate
 
 _encoded = msgspec.msgpack.Encoder().encode
+CANDIDATES_KERNEL, SELECTION_KERNEL = "candidates kernel", "selection kernel"
+"""Names of the two kernels in the times of an answer."""
 _NO_COLUMNS: Final = FeatureFrame((), np.empty((0, 0), dtype=np.float32))
 
 
@@ -148,6 +150,9 @@ class ComposedPlan:
         compiled.texts.note(query.slate_size, answered=is_answered)
         if not is_answered:
             return None
+        if account.timeline is not None:
+            account.timeline.append(PartTime(CANDIDATES_KERNEL, began_s, found_s))
+            account.timeline.append(PartTime(SELECTION_KERNEL, scored_s, account.remaining_s()))
         kernels_s = max(began_s - found_s, scored_s - account.remaining_s())
         longest_s = max((kernels_s, *account.took_s.values()))
         bins: tuple[bytes, ...] = ()

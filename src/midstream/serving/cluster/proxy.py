@@ -20,6 +20,7 @@ from typing import TypeVar
 import httptools
 
 from midstream.core.errors import MidstreamError, Overloaded
+from midstream.monitoring.tracing import client_span, current
 from midstream.serving.access.callers import CALLER_HEADER
 from midstream.serving.cluster.unix_socket import connect_to
 from midstream.serving.http.problems import Disconnected
@@ -34,6 +35,8 @@ PIECE_BYTES_MAX = 262_144
 """Of an answer, read and not yet sent on."""
 ANSWER_BYTES_MAX = 1 << 26
 """Of an answer that is wanted whole: metrics of many placements have a megabyte."""
+LEADER_HOST = "leader"
+"""In traces: the other end of a unix socket has no address."""
 FIRST_S_MAX = 0.05
 """How long the head waits for the body's first piece, to go with it: nearly all come in one packet."""
 _STAYS = frozenset(
@@ -285,7 +288,14 @@ class Passage:
             LeaderGone: No answer came, or one that is too long.
         """
         of_whom = ((CALLER_HEADER, caller),) if caller else ()
-        headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *of_whom)
+        if (trace := current()) is None:
+            return await self._asked(method, target, body, ((b"content-type", media_type), *of_whom))
+        with client_span(trace, "leader", LEADER_HOST, 0) as told:
+            of_trace = ((name.encode(), value.encode()) for name, value in told.items())
+            return await self._asked(method, target, body, ((b"content-type", media_type), *of_whom, *of_trace))
+
+    async def _asked(self, method: str, target: str, body: bytes, told: Sequence[tuple[bytes, bytes]]) -> Reply:
+        headers = (*told, (b"content-length", b"%d" % len(body)))
         async with self._line() as line:
             whole = _head(method, target.encode(), headers) + body
             await self._within(line.begin(method, whole, is_all=True))

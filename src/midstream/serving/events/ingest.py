@@ -10,6 +10,7 @@ from midstream.engine.ingest.admitted_batch import RecordedBatch
 from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
 from midstream.events.json.decode import Rejected
 from midstream.events.wire import Accept
+from midstream.monitoring.tracing import current
 from midstream.serving.options import ServerOptions
 
 
@@ -70,7 +71,14 @@ class Ingest:
             accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
         if how.refused_types:
             accept = without_types(accept, how.refused_types)
+        trace = current()
+        began_s = 0.0 if trace is None else trace.clock()
         admitted = await self.service.decode(body, accept, how.content_type)
+        if trace is not None:
+            decoded_s = trace.clock()
+            trace.add(
+                "decode", began_s, decoded_s, {"midstream.events": len(admitted.batch), "midstream.bytes": len(body)}
+            )
         if how.dry_run:
             return _answer(RecordedBatch(admitted, self.service.unrecorded(admitted)), None, how)
         settled = await self.service.record(admitted)

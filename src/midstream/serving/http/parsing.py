@@ -10,6 +10,7 @@ from midstream.core.errors import Fault, RequestInvalid, TooLarge
 from midstream.core.type_faults import shown_value
 from midstream.engine.requests.faults import FAULTS_MAX, OUT_OF_RANGE, SHOWN_MAX, NameUnknown, reading, refusal_of
 from midstream.engine.requests.schema import PAGE
+from midstream.monitoring.tracing import current
 from midstream.serving.http.responses import Scope
 
 QUERY_BYTES_MAX = 8_192
@@ -34,8 +35,13 @@ def decode_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     Raises:
         RequestInvalid: The body is not JSON or not of that type; each fault points to its place.
     """
+    trace = current()
+    began_s = 0.0 if trace is None else trace.clock()
     try:
-        return decoder.decode(body)
+        found = decoder.decode(body)
+        if trace is not None:
+            trace.add("decode", began_s, trace.clock(), {"midstream.bytes": len(body)})
+        return found  # noqa: TRY300  an ``else`` would be behind the handlers, far from here
     except msgspec.ValidationError as error:
         raise _refusal(error, decoder, body) from error
     except UNREADABLE as error:
