@@ -16,7 +16,7 @@ from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.errors import ConfigInvalid
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.monitoring import tracing as tracing_module
-from midstream.monitoring.tracing import Trace, trace_headers
+from midstream.monitoring.tracing import RequestTrace, trace_headers
 from midstream.serving.app import App, asgi
 from tests.support.fakes.rebuilds import write_config
 from tests.support.traces import KeptTraces, collecting, names, span, tracing
@@ -110,7 +110,7 @@ def shop(folder: Path, work: Callable[[Client, KeptTraces], Awaitable[T]], *, tr
 def test_a_slate_of_a_kernel(tmp_path: Path) -> None:
     """One span is the kernel's; the counts of its sources and filters are in that of the request."""
 
-    async def work(client: Client, kept: KeptTraces) -> Trace:
+    async def work(client: Client, kept: KeptTraces) -> RequestTrace:
         answer = await client.ask("/v1/recommendations", {"session_id": "s1", "n": 3}, PARENT)
         trace = kept.only()
         found = trace.attributes
@@ -131,7 +131,7 @@ def test_a_slate_of_a_kernel(tmp_path: Path) -> None:
 def test_a_slate_of_the_pipeline(tmp_path: Path) -> None:
     """Each source, filter and the selection have theirs, in their order; one that raised has the type, not the text."""
 
-    async def work(client: Client, kept: KeptTraces) -> Trace:
+    async def work(client: Client, kept: KeptTraces) -> RequestTrace:
         await client.ask("/v1/recommendations?placement=slow&session_id=s1&explain=true", headers=PARENT)
         return kept.only()
 
@@ -152,7 +152,7 @@ def test_a_slate_of_the_pipeline(tmp_path: Path) -> None:
 def test_features_and_a_scorer_of_ones_own(tmp_path: Path) -> None:
     """The scorer can take the trace on to what it calls."""
 
-    async def work(client: Client, kept: KeptTraces) -> Trace:
+    async def work(client: Client, kept: KeptTraces) -> RequestTrace:
         await client.ask("/v1/recommendations", {"placement": "scored", "session_id": "s1", "explain": True}, PARENT)
         return kept.only()
 
@@ -164,7 +164,7 @@ def test_features_and_a_scorer_of_ones_own(tmp_path: Path) -> None:
 def test_events_and_their_way_into_the_state(tmp_path: Path) -> None:
     """Decoding, queue, append with its sync, fold, one behind the other; also of events that come with a question."""
 
-    async def work(client: Client, kept: KeptTraces) -> tuple[Trace, Trace]:
+    async def work(client: Client, kept: KeptTraces) -> tuple[RequestTrace, RequestTrace]:
         event = {"type": "view", "session_id": "s9", "item_id": "i1"}
         await client.ask("/v1/events", event, PARENT)
         one = kept.only()
@@ -232,7 +232,7 @@ def test_nothing_is_made_where_traces_are_off(tmp_path: Path, monkeypatch: pytes
         def __init__(self, *_: object, **__: object) -> None:
             raise AssertionError
 
-    monkeypatch.setattr(tracing_module, "Trace", Forbidden)
+    monkeypatch.setattr(tracing_module, "RequestTrace", Forbidden)
     monkeypatch.setattr(tracing_module, "SpanRecord", Forbidden)
 
     async def work(client: Client, kept: KeptTraces) -> None:

@@ -19,7 +19,7 @@ from midstream.integrations.model_servers.exchange import Call
 from midstream.integrations.model_servers.http_transport import HttpTransport
 from midstream.integrations.model_servers.urls import url_of
 from midstream.integrations.opentelemetry import OtlpExport, otlp_exporter
-from midstream.monitoring.tracing import Trace, entered
+from midstream.monitoring.tracing import RequestTrace, entered
 from midstream.monitoring.tracing_options import TracingOptions
 from tests.support.patience import PATIENCE_S
 from tests.support.traces import ALL, KeptTraces, collecting, tracing
@@ -27,7 +27,7 @@ from tests.support.traces import ALL, KeptTraces, collecting, tracing
 PARENT = [(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), (b"tracestate", b"a=1")]
 
 
-def finished(headers: list[tuple[bytes, bytes]] | None = None, status: int = 200) -> Trace:
+def finished(headers: list[tuple[bytes, bytes]] | None = None, status: int = 200) -> RequestTrace:
     """Return the trace of a request with one part."""
     kept = KeptTraces()
     made = tracing(kept)
@@ -198,7 +198,7 @@ def test_a_call_to_a_model_server_goes_on_with_the_trace() -> None:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    async def calls(port: int) -> Trace:
+    async def calls(port: int) -> RequestTrace:
         transport = HttpTransport(url_of(f"http://127.0.0.1:{port}"), None, None)
         trace = tracing(KeptTraces()).begin(PARENT)
         assert trace is not None

@@ -102,7 +102,7 @@ def test_what_is_not_sampled_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         def __init__(self, **_: object) -> None:
             raise AssertionError
 
-    monkeypatch.setattr(tracing_module, "Trace", Forbidden)
+    monkeypatch.setattr(tracing_module, "RequestTrace", Forbidden)
     made = tracing(KeptTraces(), TracingOptions(endpoint=ALL.endpoint, sample_ratio=0.0))
     assert made.begin([]) is None
     with pytest.raises(AssertionError):

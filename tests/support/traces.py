@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from midstream.monitoring.tracing import SpanRecord, Trace, TraceHost, Tracing
+from midstream.monitoring.tracing import RequestTrace, SpanRecord, TraceHost, Tracing
 from midstream.monitoring.tracing_options import TracingOptions
 from tests.support.patience import PATIENCE_S
 
@@ -20,12 +20,12 @@ class KeptTraces:
     """A ``SpanExport`` that keeps what it gets."""
 
     def __init__(self) -> None:
-        self.traces: list[Trace] = []
+        self.traces: list[RequestTrace] = []
 
-    def submit(self, trace: Trace) -> None:
+    def submit(self, trace: RequestTrace) -> None:
         self.traces.append(trace)
 
-    def only(self) -> Trace:
+    def only(self) -> RequestTrace:
         """Return the one trace, and forget it."""
         (found,) = self.traces
         self.traces.clear()
@@ -39,12 +39,12 @@ def tracing(export: Any, options: TracingOptions = ALL) -> Tracing:
     return Tracing(options, export, TraceHost(time.monotonic, time.time_ns, entropy))
 
 
-def names(trace: Trace) -> list[str]:
+def names(trace: RequestTrace) -> list[str]:
     """Return the names of a trace's spans, in the order of their begins."""
     return [each.name for each in sorted(trace.spans, key=lambda span: span.begin_s)]
 
 
-def span(trace: Trace, name: str) -> SpanRecord:
+def span(trace: RequestTrace, name: str) -> SpanRecord:
     """Return the one span of a name."""
     (found,) = [each for each in trace.spans if each.name == name]
     return found

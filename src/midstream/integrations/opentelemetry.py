@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from midstream.core.errors import ExtraMissing
 from midstream.engine.stores.online_store import StoreRefused
-from midstream.monitoring.tracing import NS, SpanRecord, Trace
+from midstream.monitoring.tracing import NS, RequestTrace, SpanRecord
 from midstream.monitoring.tracing_options import TracingOptions
 
 BATCH_TRACES_MAX: Final = 64
@@ -46,7 +46,7 @@ class OtlpExport:
         self._exporter = exporter
         self._count = count
         self._failing = ""
-        self._queue: deque[Trace] = deque()
+        self._queue: deque[RequestTrace] = deque()
         self._queue_max = options.queue_max
         self._spans = SpanFactory(options.service_name, version)
         self._wake = threading.Event()
@@ -66,7 +66,7 @@ class OtlpExport:
         if left := self._taken(len(self._queue)):
             self._count("dropped", _span_count(left))
 
-    def submit(self, trace: Trace) -> None:
+    def submit(self, trace: RequestTrace) -> None:
         """Queue a finished trace, or drop and count it where the queue is full or the end has come."""
         if len(self._queue) >= self._queue_max or self._stops.is_set():
             self._count("dropped", len(trace.spans))
@@ -89,10 +89,10 @@ class OtlpExport:
                 self._deliver(traces)
         self._exporter.shutdown()
 
-    def _taken(self, count: int) -> list[Trace]:
+    def _taken(self, count: int) -> list[RequestTrace]:
         return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
 
-    def _deliver(self, traces: Sequence[Trace]) -> None:
+    def _deliver(self, traces: Sequence[RequestTrace]) -> None:
         spans = [self._spans.span(trace, each) for trace in traces for each in trace.spans]
         try:
             is_good = self._exporter.export(spans).name == "SUCCESS"
@@ -125,7 +125,7 @@ class SpanFactory:
         self._good = status.Status(status.StatusCode.UNSET)
         self._failed: Callable[[str], Any] = lambda error: status.Status(status.StatusCode.ERROR, error)
 
-    def span(self, trace: Trace, record: SpanRecord) -> Any:  # noqa: ANN401  the library's
+    def span(self, trace: RequestTrace, record: SpanRecord) -> Any:  # noqa: ANN401  the library's
         """Return a finished span."""
         attributes: Mapping[str, Any] = {**record.attributes, **({"error.type": record.error} if record.error else {})}
         return self._sdk.ReadableSpan(
@@ -143,7 +143,7 @@ class SpanFactory:
             instrumentation_scope=self._scope,
         )
 
-    def _context(self, trace: Trace, span_id: int, *, is_remote: bool) -> Any:  # noqa: ANN401  the library's
+    def _context(self, trace: RequestTrace, span_id: int, *, is_remote: bool) -> Any:  # noqa: ANN401  the library's
         flags = self._trace.TraceFlags(self._trace.TraceFlags.SAMPLED)
         state = self._trace.TraceState.from_header([trace.state]) if trace.state else None
         return self._trace.SpanContext(trace.trace_id, span_id, is_remote, flags, state)
@@ -167,7 +167,7 @@ def otlp_exporter(options: TracingOptions, environ: Mapping[str, str] = os.envir
     return library.OTLPSpanExporter(endpoint=options.endpoint, headers=headers, timeout=options.timeout.ms / 1_000)
 
 
-def _span_count(traces: Sequence[Trace]) -> int:
+def _span_count(traces: Sequence[RequestTrace]) -> int:
     return sum(len(each.spans) for each in traces)
 
 

@@ -60,7 +60,7 @@ class SpanRecord(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Trace:
+class RequestTrace:
     """Spans of one sampled request, on the thread of the event loop."""
 
     trace_id: int
@@ -112,15 +112,15 @@ class Trace:
         return found | {TRACESTATE.decode(): self.state} if self.state else found
 
 
-_CURRENT: ContextVar[Trace | None] = ContextVar("midstream_trace", default=None)
-current: Final[Callable[[], Trace | None]] = _CURRENT.get
+_CURRENT: ContextVar[RequestTrace | None] = ContextVar("midstream_trace", default=None)
+current: Final[Callable[[], RequestTrace | None]] = _CURRENT.get
 """Returns the trace of the request that is being answered; None = it is not sampled. Cost: 25 ns."""
 
 
 class SpanExport(Protocol):
     """Exporter of finished traces."""
 
-    def submit(self, trace: Trace) -> None:
+    def submit(self, trace: RequestTrace) -> None:
         """Take a trace without waiting; one for which there is no room is dropped and counted."""
         ...
 
@@ -145,7 +145,7 @@ class Tracing:
         self._bound = round(options.sample_ratio * (1 << 64))
         self._follows_callers = options.follow_callers
 
-    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> RequestTrace | None:
         """Return the trace of a request that begins now; None = it is not sampled.
 
         Args:
@@ -162,7 +162,7 @@ class Tracing:
                 return None
         host = self._host
         began_s = host.monotonic()
-        return Trace(
+        return RequestTrace(
             trace_id=trace_id,
             span_id=self._new_id(SPAN_ID_BYTES),
             parent_id=0 if parent is None else parent.span_id,
@@ -173,7 +173,7 @@ class Tracing:
             new_id=lambda: self._new_id(SPAN_ID_BYTES),
         )
 
-    def end(self, trace: Trace, method: str, route: str, status: int) -> None:
+    def end(self, trace: RequestTrace, method: str, route: str, status: int) -> None:
         """Close the span of a request and hand its trace over.
 
         Args:
@@ -201,14 +201,14 @@ class Tracing:
         return int.from_bytes(self._host.entropy(size), "big") or 1
 
 
-def entered(trace: Trace) -> Callable[[], None]:
+def entered(trace: RequestTrace) -> Callable[[], None]:
     """Make a trace that of the running task; return what ends that."""
     token = _CURRENT.set(trace)
     return lambda: _CURRENT.reset(token)
 
 
 @contextmanager
-def client_span(trace: Trace, name: str, host: str, port: int | str) -> Generator[Mapping[str, str]]:
+def client_span(trace: RequestTrace, name: str, host: str, port: int | str) -> Generator[Mapping[str, str]]:
     """Time a call to another process within a trace; give the headers that make it go on there.
 
     Args:

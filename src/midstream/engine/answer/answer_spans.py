@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from midstream.core.types import Served
-from midstream.monitoring.tracing import Attribute, Trace
+from midstream.monitoring.tracing import Attribute, RequestTrace
 from midstream.ranking.boundary import Account, PartTime
 from midstream.ranking.compiled import room
 from midstream.ranking.compiled.compiled_plan import CompiledPlan
@@ -18,7 +18,7 @@ KERNEL: Final = "kernel"
 _NO_PARTS: Final[tuple[PartTime, ...]] = ()
 
 
-def add_answer_spans(trace: Trace, plan: Plan, account: Account, until_s: float, served: Served) -> None:
+def add_answer_spans(trace: RequestTrace, plan: Plan, account: Account, until_s: float, served: Served) -> None:
     """Add the spans of an answer of the pipeline, and what it is to the request's.
 
     Args:
@@ -40,7 +40,7 @@ def add_answer_spans(trace: Trace, plan: Plan, account: Account, until_s: float,
     }
 
 
-def note_kernel_answer(trace: Trace, compiled: CompiledPlan, request_id: str, scorer: str) -> None:
+def note_kernel_answer(trace: RequestTrace, compiled: CompiledPlan, request_id: str, scorer: str) -> None:
     """Add what an answer of kernels is to the request's span, as ``add_answer_spans`` does."""
     counts = compiled.counts.tolist()
     _add_counts(trace.attributes, *compiled.told(counts))
@@ -54,7 +54,7 @@ def note_kernel_answer(trace: Trace, compiled: CompiledPlan, request_id: str, sc
     }
 
 
-def add_part_spans(trace: Trace, plan: Plan, account: Account, until_s: float) -> None:
+def add_part_spans(trace: RequestTrace, plan: Plan, account: Account, until_s: float) -> None:
     """Add a span for each part of a plan that an account has the times of."""
     kinds = _kinds(plan)
     for name, began_left_s, ended_left_s, error in account.timeline or _NO_PARTS:

@@ -1,12 +1,12 @@
 """Spans of a traced request's events on their way: queue, append with its sync, fold."""
 
-from midstream.monitoring.tracing import Trace
+from midstream.monitoring.tracing import RequestTrace
 
 
 class CommitSpans:
     """Filled on the thread that owns the state, from what the log thread measured."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: RequestTrace) -> None:
         """Begin when the events are queued."""
         self._trace = trace
         self._queued_s = trace.clock()
