@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 from tests.deploy.test_alerts import metric_names, promtool, unknown
+from tests.support.libraries import library
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 DASHBOARDS: dict[str, Any] = {path.name: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -35,7 +37,7 @@ def variables(name: str) -> dict[str, Any]:
 
 def test_dashboards_are_found() -> None:
     """Each under an identity of its own."""
-    assert len(DASHBOARDS) == 2
+    assert len(DASHBOARDS) == 4
     assert {each["uid"] for each in DASHBOARDS.values()} == {name.removesuffix(".json") for name in DASHBOARDS}
 
 
@@ -96,3 +98,42 @@ def test_expressions_are_valid(name: str, tmp_path: Path) -> None:
         words = [promtool(), "check", "rules", str(tmp_path / file)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode == 0) == (file == "good.yaml"), done.stdout + done.stderr
+
+
+def lost(before: Any, after: Any, place: str = "$") -> Iterator[str]:
+    """Yield the places of what is in one document and not, or otherwise, in another one."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after[key], f"{place}.{key}") if key in after else [f"{place}.{key}"]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (one, two) in enumerate(zip(before, after, strict=True)):
+            yield from lost(one, two, f"{place}[{number}]")
+    elif before != after:
+        yield place
+
+
+@pytest.mark.integration
+@dashboards
+def test_dashboards_are_of_the_published_types(name: str) -> None:
+    """Read into the types that Grafana publishes and written again, nothing is lost; a key of no type would be."""
+    library("grafana_foundation_sdk")
+    encoder = library("grafana_foundation_sdk.cog.encoder").JSONEncoder
+    library("grafana_foundation_sdk.cog.plugins").register_default_plugins()
+    dashboard = library("grafana_foundation_sdk.models.dashboard").Dashboard
+
+    def unread(document: dict[str, Any]) -> list[str]:
+        return list(lost(document, json.loads(json.dumps(dashboard.from_json(document), cls=encoder))))
+
+    document = DASHBOARDS[name]
+    assert unread(document) == []
+    kinds = {
+        type(target).__module__.rsplit(".", 1)[1]
+        for panel in dashboard.from_json(document).panels
+        for target in getattr(panel, "targets", None) or ()
+    }
+    assert kinds == {"prometheus"}
+    odd = json.loads(json.dumps(document))
+    odd["panels"][1]["gridpos"] = odd["panels"][1].pop("gridPos")
+    odd["panels"][1]["targets"][0]["expression"] = "up"
+    odd["panels"][1]["options"]["legends"] = {}
+    assert unread(odd) == ["$.panels[1].targets[0].expression", "$.panels[1].options.legends", "$.panels[1].gridpos"]
