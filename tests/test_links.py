@@ -29,6 +29,30 @@ def test_pages_that_errors_name_are_there():
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
 
 
+PAGE_OF_A_NAME = re.compile(r'^(_?[A-Z_]*PAGE)(?:: [^=\n]+)? = f?"([^"{]*)"$', re.MULTILINE)
+"""A constant of a module that is an address of a page."""
+ADDRESS = re.compile(r"(/docs/[a-z0-9_/-]+\.md|\{_?[A-Z_]*PAGE\})#([a-z0-9-]+)")
+"""A heading of a page, in a text or in one with a constant in it."""
+
+
+def test_headings_that_errors_name_are_there():
+    """An address with a heading leads to it: ``/docs/cli.md#doctor``, also where the page is a constant's."""
+    found = set[tuple[str, str]]()
+    for path in (ROOT / "src").rglob("*.py"):
+        text = path.read_text("utf-8")
+        constants = {f"{{{name}}}": page for name, page in PAGE_OF_A_NAME.findall(text)}
+        for page, heading in ADDRESS.findall(text):
+            assert page in constants or page.startswith("/docs/"), f"{path}: {page} is no constant of the module"
+            found.add((constants.get(page, page), heading))
+    assert len(found) > 10
+    missing = [
+        f"{page}#{heading}"
+        for page, heading in sorted(found)
+        if heading not in anchors(ROOT / page.partition("#")[0].lstrip("/"))
+    ]
+    assert missing == []
+
+
 def anchors(page: Path) -> set[str]:
     """Return the names by which links lead to the headings of a page."""
     text = _FENCE.sub("", page.read_text("utf-8"))

@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
+from midstream.app.opening import Outside, config_of, open_running
 from midstream.app.server_address import read_address
+from midstream.engine.recommender import Recommender
 from tests.support.browser import ELEMENT, chromium
 from tests.support.patience import PATIENCE_S, wait_until
 
@@ -233,6 +237,84 @@ def test_a_key_for_pages_is_made_and_revoked(keyless):
     assert states == {"boss": "live", "pages": "revoked"}
 
 
+HALF_HOUR_MS = 1_800_000
+COUNTRIES = {"de": 30, "fr": 10}
+"""Segment → slates. Of those of the first all are clicked, of those of the second every other one."""
+
+
+def with_outcomes(folder):
+    """Make a shop whose older slates are settled: of two segments and of two variants, with clicks and purchases."""
+    (folder / "midstream.toml").write_text(CONFIG)
+    clock = [time.time_ns() // 1_000_000 - 2 * HALF_HOUR_MS]
+    running = open_running(folder, config_of(folder), outside=Outside(clock=lambda: clock[0]))
+    with Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=clock[0])) as shop:
+        shop.record([{"type": "view", "user_id": "ann", "item_id": name} for name in ITEMS])
+        for country, count in COUNTRIES.items():
+            for number in range(count):
+                user = f"{country}-{number}"
+                answer = shop.recommend("home", user_id=user, context={"country": country})
+                seen = {"user_id": user, "item_id": answer.items[0].id, "request_id": answer.request_id}
+                shop.record({"type": "impression", **seen})
+                if country == "de" or number % 2:
+                    shop.record({"type": "click", **seen})
+                if number % 5 == 0:
+                    shop.record({"type": "purchase", "value": 10.0, **seen})
+        clock[0] += 2 * HALF_HOUR_MS - 1_000
+        shop.record({"type": "view", "user_id": "ann", "item_id": ITEMS[0]})
+
+
+@pytest.fixture(scope="module")
+def outcomes(program, tmp_path_factory):
+    """The console of that shop in a wide window."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    with_outcomes(folder)
+    with (
+        serving(folder) as url,
+        chromium(program, tmp_path_factory.mktemp("wide"), "--window-size=1300,1500") as browser,
+    ):
+        yield Shop(url, browser)
+
+
+WIDTHS = """async () => [...document.querySelectorAll("table.outcomes tr")].map((row) => ({
+    name: row.cells[0].textContent.trim(),
+    bars: [...row.querySelectorAll("rect")].map((bar) => Math.round(bar.getBoundingClientRect().width)),
+    room: row.querySelector("svg") ? Math.round(row.querySelector("svg").getBoundingClientRect().width) : 0,
+})).filter((row) => row.bars.length)"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_outcomes_are_drawn_by_segment(outcomes, scheme, tmp_path):
+    """Bars are as long as their figures, in the colours of the scheme, and the rules of axe find nothing.
+
+    Pictures are for eyes: MIDSTREAM_PICTURES names a folder that keeps them.
+    """
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    outcomes.browser.do("/goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=media)
+    for _ in range(2):
+        outcomes.open("/outcomes")
+        if "By segment country" in outcomes.browser.text:
+            break
+        wait_until(lambda: outcomes.api("GET", "/v1/online-metrics").json()["rows"])
+    outcomes.browser.picture(Path(os.environ.get("MIDSTREAM_PICTURES", tmp_path)) / f"outcomes-{scheme}.png")
+    rows = {row["name"]: row for row in outcomes.browser.run(WIDTHS)}
+    assert rows.keys() >= {"home", "de", "fr"}
+    for place in (0, 1):  # click rates, of settled slates and of all: 1 and a half
+        assert rows["de"]["bars"][place] == pytest.approx(rows["de"]["room"], abs=1)
+        assert rows["fr"]["bars"][place] == pytest.approx(rows["fr"]["room"] / 2, abs=1)
+    assert all(rows[name]["bars"][4] > 40 for name in ("de", "fr"))  # revenue
+    for text in ("100 %", "50 %", "By placement", "Revenue a slate"):
+        assert text in outcomes.browser.text
+    colours = outcomes.browser.run(
+        """async () => ["rect.settled", "rect.so-far", "body"].map((each) => {
+            const style = getComputedStyle(document.querySelector(each));
+            return each === "body" ? style.backgroundColor : style.fill;
+        })"""
+    )
+    assert len(set(colours)) == 3
+    assert outcomes.browser.run("async () => document.documentElement.scrollWidth <= innerWidth")
+    assert violations(outcomes, "/outcomes") == {}
+
+
 PAGES = (
     *("", "/placements", "/placements/home", "/requests?ask=1&placement=home&user_id=ann", "/catalogue"),
     *("/items/lamp-1", "/users/ann", "/models", "/experiments", "/experiments/fewer", "/outcomes", "/dead-letters"),
@@ -240,16 +322,21 @@ PAGES = (
 )
 
 
-def test_pages_can_be_used_by_everybody(shop):
-    """The rules of axe find nothing: names of fields, contrast, order of headings, what a keyboard reaches."""
+def violations(shop, page):
+    """Return what the rules of axe find on the page that is open: names of fields, contrast, headings, keyboard."""
     path = Path(os.environ.get("MIDSTREAM_AXE", "missing"))
     if not path.is_file():
         assert os.environ.get("CI") != "true", "scripts/test-integrations brings axe"
         pytest.skip("axe is not there")
+    shop.browser.do("/execute/sync", script=path.read_text(), args=[])
+    found = shop.browser.run("() => axe.run()")["violations"]
+    return {(page, each["id"]): [node["html"][:200] for node in each["nodes"]] for each in found}
+
+
+def test_pages_can_be_used_by_everybody(shop):
+    """The rules of axe find nothing: names of fields, contrast, order of headings, what a keyboard reaches."""
     found = {}
     for page in PAGES:
         shop.open(page)
-        shop.browser.do("/execute/sync", script=path.read_text(), args=[])
-        for each in shop.browser.run("() => axe.run()")["violations"]:
-            found[page, each["id"]] = [node["html"][:200] for node in each["nodes"]]
+        found |= violations(shop, page)
     assert found == {}

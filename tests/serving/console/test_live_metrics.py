@@ -1,11 +1,18 @@
 """Live figures: differences of two readings, never of one, and never over a time at which nobody looked."""
 
+import asyncio
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from midstream.serving.console.api_reader import ApiAnswer
 from midstream.serving.console.live_metrics import STALE_MS, LiveMetrics, quantile, read_samples
+from midstream.serving.console.page_templates import Templates
+from midstream.serving.console.routes import LiveView
 
 
 class Readings:
@@ -113,3 +120,63 @@ def test_quantiles_lie_within_their_bucket():
     counts = [(1.0, 0.0), (2.0, 10.0), (4.0, 10.0), (math.inf, 20.0)]
     assert quantile(counts, 0.25) == 1.5
     assert math.isnan(quantile(counts, 0.99))
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8), st.floats()), max_size=6))
+def test_samples_are_those_of_the_librarys_parser(rows):
+    """Whatever is in labels: quotes, backslashes, braces, line breaks of every kind, equal labels of two processes."""
+    registry = CollectorRegistry()
+    gauge, plain = Gauge("a", "x", ["b", "process"], registry=registry), Gauge("c", "x", registry=registry)
+    histogram = Histogram("d", "x", ["e"], buckets=(1, 2), registry=registry)
+    for first, second, value in rows:
+        gauge.labels(first, second).set(value)
+        histogram.labels(second).observe(1.5)
+        plain.set(value)
+    text = generate_latest(registry).decode()
+    wanted = {}
+    for family in text_string_to_metric_families(text):
+        for each in family.samples:
+            labels = tuple(sorted((name, value) for name, value in each.labels.items() if name != "process"))
+            own = wanted.setdefault(each.name, {})
+            own[labels] = own.get(labels, 0.0) + each.value
+    found = read_samples(text)
+    assert found.keys() == wanted.keys()
+    for name, own in wanted.items():
+        assert found[name].keys() == own.keys()
+        assert [found[name][each] for each in own] == pytest.approx(list(own.values()), nan_ok=True)
+
+
+class Api:
+    """Routes that count how often they are asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def text(self, path):
+        self.asked.append(path)
+        return (
+            "midstream_applied_log_position 7.0\nmidstream_log_position 7.0\nmidstream_items 3.0\n"
+            "midstream_state_age_seconds 0.0\n"
+        )
+
+    async def get(self, path):
+        self.asked.append(path)
+        return ApiAnswer(200, {"ready": True, "accepts_events": True, "reason": ""})
+
+
+def test_viewers_share_readings_and_events():
+    """Ten viewers cost what one does: a reading, a look at health and a page; one at another address has its own."""
+    api = Api()
+
+    async def look():
+        live = LiveView(api, Templates())
+        shared = await asyncio.gather(*(live.message("") for _ in range(10)))
+        return shared, await live.message("/shop"), await live.message("")
+
+    shared, elsewhere, again = asyncio.run(look())
+    assert len({id(each) for each in shared}) == 1
+    assert shared[0].startswith(b"data: ")
+    assert shared[0].endswith(b"\n\n")
+    assert api.asked.count("/metrics") == 1
+    assert api.asked.count("/health/ready") == 3
+    assert again == shared[0] == elsewhere  # without placements nothing on it leads anywhere

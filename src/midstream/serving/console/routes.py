@@ -6,6 +6,7 @@ do what is decided in one place, and a form of another site has no address here.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from time import monotonic_ns
 
 from fastapi import FastAPI, Request, Response
@@ -89,6 +90,15 @@ def _route(page_of: PageMaker, api: ApiReader, templates: Templates) -> Callable
     return get_page
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _MadeEvent:
+    """An event of the stream, and what it was made of."""
+
+    figures: ConsoleFigures
+    base: str
+    event: bytes
+
+
 class LiveView:
     """Figures that all viewers share, and the streams that are open."""
 
@@ -98,30 +108,44 @@ class LiveView:
         self._templates = templates
         self._metrics = LiveMetrics(lambda: monotonic_ns() // 1_000_000)
         self._reading = asyncio.Lock()
+        self._made: _MadeEvent | None = None
         self.open = 0
         """Streams that are sent now."""
 
     async def figures(self) -> ConsoleFigures:
         """Return the newest figures, read anew where they are old. The first viewer reads, the others wait for it."""
         async with self._reading:
-            found = self._metrics.figures
-            if found is None or self._metrics.is_due:
-                text = await self._api.text("/metrics")
-                found = await asyncio.to_thread(self._metrics.add, text)
-            return found
+            return await self._read()
+
+    async def _read(self) -> ConsoleFigures:
+        found = self._metrics.figures
+        if found is None or self._metrics.is_due:
+            text = await self._api.text("/metrics")
+            found = await asyncio.to_thread(self._metrics.add, text)
+        return found
 
     async def health(self) -> dict[str, object]:
         """Return what health says, for the page's head."""
         return {"health": (await self._api.get("/health/ready")).body}
+
+    async def message(self, base: str) -> bytes:
+        """Return the first page's figures as an event. It is made once a reading, for all viewers at an address."""
+        async with self._reading:
+            figures = await self._read()
+            made = self._made
+            if made is None or made.figures is not figures or made.base != base:
+                values = {"figures": figures, **await self.health()}
+                text = await asyncio.to_thread(self._templates.render, "now_figures.html", base, values)
+                event = "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"
+                self._made = made = _MadeEvent(figures, base, event)
+            return made.event
 
     async def stream(self, base: str) -> AsyncIterator[bytes]:
         """Yield the first page's figures as events, until the viewer goes or the time is over."""
         self.open += 1
         try:
             for _ in range(STREAM_S_MAX * 1_000 // READING_MS_MIN):
-                values = {"figures": await self.figures(), **await self.health()}
-                text = await asyncio.to_thread(self._templates.render, "now_figures.html", base, values)
-                yield "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"
+                yield await self.message(base)
                 await asyncio.sleep(READING_MS_MIN / 1_000)
         finally:
             self.open -= 1
