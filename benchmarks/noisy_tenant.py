@@ -154,9 +154,11 @@ def requests_of(server: Running, name: str, flood: str) -> list[bytes]:
     return found
 
 
-def turn(server: Running, files: Mapping[str, Path], seconds: float, *, floods: bool) -> Turn:
+def turn(server: Running, files: Mapping[str, Path], seconds: float, flood_rate: float | None) -> Turn:
     """Load the quiet tenant for some seconds, with or without the flood beside it, which is longer on both sides."""
-    flood = _begun(server, files[NOISY], FLOOD_CONNECTIONS, 0.0, seconds + 1.5) if floods else None
+    flood = None
+    if flood_rate is not None:
+        flood = _begun(server, files[NOISY], FLOOD_CONNECTIONS, flood_rate, seconds + 1.5)
     time.sleep(0.5)
     quiet = _ended(_begun(server, files[QUIET], QUIET_CONNECTIONS, RATE, seconds))
     told = None if flood is None else _ended(flood)
@@ -181,25 +183,27 @@ def ratios(pairs: Sequence[tuple[Turn, Turn]], name: str) -> list[float]:
     return [beside.quiet[name] / alone.quiet[name] for alone, beside in pairs]
 
 
-def measured(server: Running, flood: str, turns: int, seconds: float) -> list[tuple[Turn, Turn]]:
+def measured(
+    server: Running, flood: str, turns: int, seconds: float, flood_rate: float = 0.0
+) -> list[tuple[Turn, Turn]]:
     """Return pairs of turns, alone and beside the flood; which of both is first alternates."""
     files = {
         QUIET: write_requests(server.folder / "quiet.requests", requests_of(server, QUIET, "questions")),
         NOISY: write_requests(server.folder / "noisy.requests", requests_of(server, NOISY, flood)),
     }
-    turn(server, files, min(2.0, seconds), floods=True)
+    turn(server, files, min(2.0, seconds), flood_rate)
     pairs: list[tuple[Turn, Turn]] = []
     for number in range(turns):
-        order = (False, True) if number % 2 == 0 else (True, False)
-        found = {floods: turn(server, files, seconds, floods=floods) for floods in order}
-        pairs.append((found[False], found[True]))
+        order = (None, flood_rate) if number % 2 == 0 else (flood_rate, None)
+        found = {rate: turn(server, files, seconds, rate) for rate in order}
+        pairs.append((found[None], found[flood_rate]))
     return pairs
 
 
 def report(flood: str, pairs: Sequence[tuple[Turn, Turn]]) -> str:
     """Return medians with their spread."""
     lines = [f"a flood of {flood}, {len(pairs)} pairs of turns"]
-    for name in ("p50_us", "p99_us"):
+    for name in ("p50_us", "p90_us", "p99_us"):
         alone, beside = ([each.quiet[name] / 1e3 for each in side] for side in zip(*pairs, strict=True))
         found = ratios(pairs, name)
         lines.append(f"  {name[:3]}: alone {_spread(alone)} ms, beside {_spread(beside)} ms, ratio {_spread(found)}")
@@ -219,6 +223,7 @@ def main() -> None:
     parser.add_argument("--flood", choices=("questions", "events", "both"), nargs="+", default=["questions", "events"])
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second of the flood; 0 = as many as it can")
     parser.add_argument(
         "--quota", type=float, help="requests a second of the noisy tenant; default: that of the server"
     )
@@ -228,7 +233,7 @@ def main() -> None:
             quota = {"requests_per_second": chosen.quota}
             asked(server, "PUT", f"/v1/tenants/{NOISY}/quota", quota, server.operator)
         for flood in chosen.flood:
-            print(report(flood, measured(server, flood, chosen.turns, chosen.seconds)), flush=True)
+            print(report(flood, measured(server, flood, chosen.turns, chosen.seconds, chosen.rate)), flush=True)
 
 
 if __name__ == "__main__":

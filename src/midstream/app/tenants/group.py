@@ -56,7 +56,7 @@ class TenantGroup:
     folders: TenantFolders
     options: ServerOptions
     apps: dict[str, Tenant] = field(default_factory=dict[str, Tenant])
-    _turns: FairTurns = field(default_factory=FairTurns)
+    _turns: FairTurns = field(default_factory=lambda: FairTurns(time.perf_counter))
     _removing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while files of the trash are removed."""
     _child_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
