@@ -115,7 +115,7 @@ async def measure(tenants: int, seconds: float) -> None:
             await server.group.opened()
             keys, first = [], 0.0
             for number in range(1, tenants + 1):
-                made = await server.group.create(TenantWish(f"t{number}"))
+                made = await server.group.create(TenantWish(f"t{number}"), "benchmark")
                 keys.append(made.key)
                 await asked(front, f"/t/t{number}/v1/events", made.key, ACTS)
                 if number == FIRST:

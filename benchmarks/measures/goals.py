@@ -75,6 +75,9 @@ GOALS = (
     Goal("serve ready, an empty folder, warm", "s", "start", LESS, 3.7, 1.5),
     Goal("resident when empty", "MB", "start", LESS, 393, 262),
     Goal("midstream --help", "s", "start", LESS, 0.17, 0.25),
+    Goal("a quiet tenant's slates beside a flood, p50 of those alone", "×", "tenants", LESS, 2.1, 1.2),
+    Goal("… p99 of those alone", "×", "tenants", LESS, None, None, 1.2),
+    Goal("the gate of keys, a question limited to a placement", "µs", "key gate", LESS, 15.2, 15, 10),
 )
 """All of them, in the order in which they are printed. Two cores, 100,000 items, 1 M users, 10 M events."""
 BY_NAME = {each.name: each for each in GOALS}

@@ -318,6 +318,24 @@ def cloned(bench: Bench, checkout: Checkout) -> dict[str, float]:
     return {"first slate of a fresh clone": seconds}
 
 
+def quiet_tenant(bench: Bench, checkout: Checkout) -> dict[str, float]:
+    """A tenant alone and beside one that floods, on a server of both."""
+    turns, seconds = (1, 1.0) if bench.sizes.is_short else (8, 2 * bench.sizes.seconds)
+    told = options({"turns": turns, "seconds": seconds})
+    found = child(checkout, HERE.parent / "noisy_tenant.py", ["--flood=questions", "--json", *told], "0,1")
+    return {
+        "a quiet tenant's slates beside a flood, p50 of those alone": found["p50"],
+        "… p99 of those alone": found["p99"],
+    }
+
+
+def key_gate(bench: Bench, checkout: Checkout) -> dict[str, float]:
+    """What the gate of API keys costs a question that is looked at for its placement."""
+    told = options({"turns": 3, "requests": 100} if bench.sizes.is_short else {"turns": 15, "requests": 1_000})
+    found = child(checkout, HERE.parent / "key_gate.py", ["--json", *told])
+    return {"the gate of keys, a question limited to a placement": found["questions, one placement"]}
+
+
 Program = Callable[[Bench, Checkout], dict[str, float]]
 PROGRAMS: dict[str, Program] = {
     "lean": lean,
@@ -327,6 +345,8 @@ PROGRAMS: dict[str, Program] = {
     "fold, two cores": lambda bench, each: folded(bench, each, "fold of all events, two cores", "0,1"),
     "JSON": lambda bench, each: ingested(bench, each, "JSON", 100, "JSON ingest by 100"),
     "NDJSON": lambda bench, each: ingested(bench, each, "NDJSON", 10_000, "NDJSON ingest by 10,000"),
+    "tenants": quiet_tenant,
+    "key gate": key_gate,
     "Arrow": lambda bench, each: ingested(bench, each, "Arrow", 10_000, "Arrow ingest by 10,000"),
     "restart": restarted,
     "start": started,

@@ -18,6 +18,7 @@ from midstream.engine.ingest import fold_scheduler
 from midstream.engine.ingest.fold_scheduler import (
     DOCUMENT_COST,
     SERVED_BYTES,
+    SHARED_STEP_MIN,
     STEP_COST,
     TURN_EVENTS_MAX,
     FoldScheduler,
@@ -370,3 +371,32 @@ def test_engines_of_one_loop_fold_half_of_the_time_together() -> None:
         return float(folded / seconds)
 
     assert asyncio.run(main()) < 0.7
+
+
+def test_a_turn_beside_answers_of_other_engines_is_short() -> None:
+    """By how long the newest events took, whatever their number says: others wait for it too."""
+    seconds, sizes = [0.0], list[int]()
+
+    async def main() -> None:
+        share = FoldShare(is_shared=True)
+        folding = FoldScheduler(Fold(tiny_settings()), lambda: seconds[0], Metrics(CollectorRegistry()), share)
+        apply = folding.fold.apply
+
+        def slow(first: LogPosition, batch: Any, prints: Any = None) -> None:
+            apply(first, batch, prints)
+            sizes.append(len(batch))
+            seconds[0] += 0.0001 * len(batch)  # a tenth of a millisecond each
+
+        folding.fold.apply = slow  # type: ignore[method-assign]
+        folding.start()
+        folding.add(LogPosition(0), random_events(1_000, seed=5), ())
+        while folding._durable:
+            folding.note_answer()
+            seconds[0] += 0.0005
+            await asyncio.sleep(0)
+        await folding.stop()
+        assert folding.fold.log_position == 1_000
+
+    asyncio.run(main())
+    assert sizes[0] > SHARED_STEP_MIN
+    assert max(sizes[2:]) <= SHARED_STEP_MIN

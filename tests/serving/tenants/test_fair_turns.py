@@ -59,3 +59,96 @@ def test_a_request_whose_client_is_gone_takes_no_turn():
         assert await asyncio.wait_for(left, 1)
 
     asyncio.run(main())
+
+
+class Loop:
+    """Clock that the answers of a test move."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def test_a_request_that_comes_during_an_answer_has_the_next_turn():
+    """Of 50 questions that wait before it, only the one that is being answered is in front of it."""
+    clock, order = Loop(), []
+
+    async def request(turns, tenant, seconds):
+        assert await turns.turn(tenant, 1_000)
+        order.append(tenant)
+        clock.seconds += seconds
+
+    async def main():
+        turns = FairTurns(clock)
+        tasks = [asyncio.create_task(request(turns, "noisy", 0.001)) for _ in range(50)]
+        tasks.append(asyncio.create_task(request(turns, "quiet", 0.001)))
+        await asyncio.gather(*tasks)
+        order.append("-")
+        tasks = [asyncio.create_task(request(turns, "noisy", 0.001)) for _ in range(50)]
+        while order.count("noisy") < 60:  # noqa: ASYNC110  passes of the loop are counted
+            await asyncio.sleep(0)
+        begun = len(order)
+        await request(turns, "quiet", 0.001)
+        place = order.index("quiet", begun)
+        await asyncio.gather(*tasks)
+        return place - begun
+
+    assert asyncio.run(main()) <= 1
+    assert order.index("quiet") <= 1
+
+
+def test_turns_are_shared_by_time_and_not_by_number():
+    """A tenant whose answers take four times as long has a fourth of the turns."""
+    clock, order = Loop(), []
+
+    async def request(turns, tenant, seconds):
+        assert await turns.turn(tenant, 1_000)
+        order.append(tenant)
+        clock.seconds += seconds
+
+    async def main():
+        turns = FairTurns(clock)
+        costs = {"slow": 0.004, "quick": 0.001}
+        tasks = [asyncio.create_task(request(turns, name, costs[name])) for _ in range(100) for name in costs]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    first = order[:50]
+    assert 8 <= first.count("slow") <= 12
+
+
+def test_a_tenant_that_was_away_has_no_credit():
+    """It does not have all turns until it has caught up with what others had meanwhile."""
+    clock, order = Loop(), []
+
+    async def request(turns, tenant):
+        assert await turns.turn(tenant, 1_000)
+        order.append(tenant)
+        clock.seconds += 0.001
+
+    async def main():
+        turns = FairTurns(clock)
+        tasks = [asyncio.create_task(request(turns, "old")) for _ in range(60)]
+        while order.count("old") < 30:  # noqa: ASYNC110  passes of the loop are counted
+            await asyncio.sleep(0)
+        tasks += [asyncio.create_task(request(turns, "new")) for _ in range(30)]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    beside = order[order.index("new") :][:20]
+    assert 8 <= beside.count("new") <= 12
+
+
+def test_a_queue_that_may_hold_nobody_leaves_none_behind():
+    """A refusal makes no queue, which a choice would find empty."""
+
+    async def main():
+        turns = FairTurns(perf_counter)
+        assert await turns.turn("noisy", 9)
+        assert not await turns.turn("other", 0)
+        waits = asyncio.create_task(turns.turn("noisy", 9))
+        return await asyncio.wait_for(waits, 5)
+
+    assert asyncio.run(main())

@@ -33,6 +33,10 @@ STEP_COST = 250
 STEP_COST_ALONE = TURN_EVENTS_MAX
 """The same while no answers are made: a whole turn, 1 ms. A step itself costs as much as 30 events, and tables put each
 other out of the cache at each: 500 take a tenth more an event."""
+SHARED_TURN_S_MAX = 0.0003
+"""Of a turn where several engines share the loop and answers are made: those of others wait for it too."""
+SHARED_STEP_MIN = 8
+"""Events of a step there at least, however long each took: a step costs as much as 30 interactions."""
 DOCUMENT_COST = 25
 """An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
 SERVED_BYTES = 2_048
@@ -113,6 +117,8 @@ class FoldScheduler:
         self._answers_before = self._share.answers
         """Their count at the turn before."""
         self._step_cost = STEP_COST
+        self._event_s = 0.0
+        """Of an event in the newest steps, where engines share the loop: a served record takes as long as 20 acts."""
         self._rests = False
         """Whether all is folded, and the last turn has made room."""
         self._task: asyncio.Task[None] | None = None
@@ -263,8 +269,12 @@ class FoldScheduler:
             self._answers_before = await self._make_room(self._answers_before, began, waits=bool(self._durable))
 
     def _take_turn(self, began: float) -> None:
-        self._step_cost = STEP_COST if self._share.answers > self._answers_before else STEP_COST_ALONE
-        self._turn(began + TURN_S_MAX)
+        is_beside_answers = self._share.answers > self._answers_before
+        self._step_cost = STEP_COST if is_beside_answers else STEP_COST_ALONE
+        is_short = is_beside_answers and self._share.is_shared
+        if is_short and self._event_s:
+            self._step_cost = max(SHARED_STEP_MIN, min(STEP_COST, int(SHARED_TURN_S_MAX / self._event_s)))
+        self._turn(began + (SHARED_TURN_S_MAX if is_short else TURN_S_MAX))
         ended = self._monotonic()
         self._metrics.turn_seconds.observe(ended - began)
         if self._share.answers > self._answers_before:
@@ -300,12 +310,16 @@ class FoldScheduler:
                 self._copies.extend(self._found_copies(prints))
             # Views: a step reads texts by where they lie, whatever lies before and behind them.
             step = EventBatch(head.batch.rows[start:stop], head.batch.text)
+            began = self._monotonic() if self._share.is_shared else 0.0
             self.fold.apply(LogPosition(head.first + start), step, prints)
             head.applied = stop
             budget -= stop - start
             if stop == len(head.batch):
                 self._durable.popleft()
-            if self._monotonic() >= until:
+            now = self._monotonic()
+            if self._share.is_shared:
+                self._event_s = max((now - began) / (stop - start), self._event_s / 2)
+            if now >= until:
                 break
         while self._tickets and self._tickets[0][0] <= self.fold.log_position:
             stop, ticket = self._tickets.popleft()
