@@ -182,7 +182,7 @@ class Serving:
     explored: float = 0.05
     """Share of slates of which one item is any that is on sale, and whose places are in a random order: only there the
     effect of a place can be told from what stands there."""
-    canary_share: float = 0.3
+    canary_share: float = 0.5
     """Of users, those whose slates are filled by the second table, if there is one."""
 
 

@@ -1,9 +1,10 @@
 """The loop in a drifting market: a model is trained when it is due, judged by the gates, tried on a few, and promoted.
 
 A training is due each so often, when the window has grown by a half, or when the served model foresees clicks
-otherwise than it did: then people have changed, and the window begins anew. The evaluated fit lacks the newest quarter
-of a day, on which it and the champion, which lacks it too, are judged. What passes is fitted with that part and fills
-the slates of some users, until a guardrail stops it or it goes to all.
+otherwise than it did: then people have changed, and the window begins anew. Once a day, and behind a change, the model is
+fitted anew on the window; between these fits a training is a warm start, which learns what came since. The evaluated fit
+lacks the newest quarter of a day, on which it and the champion, which lacks it too, are judged. What passes learns that
+part as well and fills the slates of some users, until a guardrail stops it or it goes to all.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,21 +35,24 @@ from midstream.training.gates.results import GateDecision
 CLICKS = Metric("clicks a slate", "ratio", "clicks", "slates")
 
 
-UNSHADOWED: Final = msgspec.structs.replace(DEFAULTS, shadow=False)
-"""A market has no requests that could be run again."""
+MARKET_GATES: Final = msgspec.structs.replace(DEFAULTS, shadow=False, worse_max=0.1)
+"""A market has no requests that could be run again. Slates look worse to a candidate than they are, as their order is
+the champion's: at 5 % honest trainings are held back for days, and the canary judges what passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopRules:
     """When a model is trained, and what it has to pass."""
 
-    every_ticks: int = TICKS_A_DAY
+    every_ticks: int = 1
+    fit_ticks: int = TICKS_A_DAY
+    """Between two fits of the whole window; a training between them is a warm start."""
     growth: float = 0.5
     """Of the window since the last training, after which another is due."""
     alarm: float = 5.0
     """Standard errors between the calibration of a tick and that of the tick after the promotion."""
-    gates: GateOptions = UNSHADOWED
-    canary_ticks: int = 2
+    gates: GateOptions = MARKET_GATES
+    canary_ticks: int = 1
     """How long a canary runs at least; a canary that is behind by its estimate runs twice as long."""
     harm_max: float = 0.02
     level: AnyTime = field(default_factory=lambda: AnyTime(tuned_units=2_000.0))
@@ -93,12 +97,32 @@ class MarketTraining:
         return later
 
 
-def train(market: Market, logs: Sequence[TickLog], learner: Learner, end_tick: int, since_tick: int) -> MarketTraining:
-    """Return what is trained on a window; the evaluated fit lacks the newest tick."""
-    whole = learner.window(logs, end_tick, since_tick)
-    return MarketTraining(
-        fit_market(market, whole[:-1], learner), Version(fit_market(market, whole, learner), end_tick)
-    )
+def train(
+    market: Market,
+    logs: Sequence[TickLog],
+    learner: Learner,
+    end_tick: int,
+    since_tick: int,
+    parent: MarketTraining | None = None,
+) -> MarketTraining:
+    """Return what is trained on a window; the evaluated fit lacks the newest tick.
+
+    Args:
+        market: Of the logs.
+        logs: All, the newest last.
+        learner: How a model is learned.
+        end_tick: Behind the newest tick that is learned.
+        since_tick: First tick of the window.
+        parent: Training whose evaluated fit goes on, a warm start; None = a fit of the whole window.
+    """
+    *older, newest = learner.window(logs, end_tick, since_tick)
+    if parent is None:
+        judged = fit_market(market, older, learner)
+    else:
+        newer = [each for each in older if each.tick >= parent.published.end_tick - 1]
+        judged = parent.judged.learn(examples_of(market, newer, learner)) if newer else parent.judged
+    published = judged.learn(examples_of(market, [newest], learner))
+    return MarketTraining(judged, Version(published, end_tick))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,13 +248,16 @@ class Loop:
     champion: Version
     logs: list[TickLog]
     worked_s: Callable[[], float]
-    trainer: Callable[[Market, Sequence[TickLog], Learner, int, int], Candidate] = train
     steps: list[LoopStep] = field(default_factory=list[LoopStep])
     canary: Version | None = None
     _canary_since: int = 0
     _since_tick: int = 0
     """First tick of the window: that of the last alarm."""
     _trained_tick: int = 0
+    _fit_tick: int = 0
+    """When the whole window was learned last."""
+    _training: MarketTraining | None = None
+    """The newest; None = the window begins anew, so nothing goes on."""
     _foreseen: tuple[float, float] | None = None
     """Calibration of the champion on the first tick that it did not learn, with its standard error."""
 
@@ -258,7 +285,7 @@ class Loop:
             text = f"clicks are {found:.2f} times those expected, after {self._foreseen[0]:.2f}"
             self.steps.append(LoopStep(log.tick, "alarm", reason=text))
             self._since_tick, self._foreseen = log.tick, (found, error)
-            self.canary = None
+            self.canary, self._training = None, None
 
     def _is_due(self, end: int) -> bool:
         """Return whether it is time, or the window has grown; a window of one tick has nothing to be judged on."""
@@ -270,7 +297,10 @@ class Loop:
         """Train, judge, and begin a canary with what passes."""
         end = log.tick + 1
         self._trained_tick = end
-        found = self.trainer(self.market, self.logs, self.learner, end, self._since_tick)
+        if self._training is None or end - self._fit_tick >= self.rules.fit_ticks:
+            self._training, self._fit_tick = None, end
+        found = train(self.market, self.logs, self.learner, end, self._since_tick, self._training)
+        self._training = found
         attention = attention_of(self.learner.window(self.logs, end), self.learner)
         judging = Judging(self.market, attention, self.learner, self.rules.gates, self.worked_s)
         said = gated(judging, found, self.champion, log)
