@@ -18,7 +18,7 @@ from midstream.simulation.market_loop import MarketTraining, Version
 from midstream.simulation.market_model import Learner, fit_market
 
 LEAKED = "clicks_of_the_slate"
-SLOW_TIMES = 300
+SLOW_TIMES = 100
 _STALE_DAYS = 8
 _LIKED = 3.0
 """Added on the scale of the logit: a chance of 0.2 becomes one of 0.83."""

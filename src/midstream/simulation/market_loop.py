@@ -1,10 +1,10 @@
 """The loop in a drifting market: a model is trained when it is due, judged by the gates, tried on a few, and promoted.
 
-A training is due each so often, when the window has grown by a half, or when the served model foresees clicks
-otherwise than it did: then people have changed, and the window begins anew. Once a day, and behind a change, the model is
-fitted anew on the window; between these fits a training is a warm start, which learns what came since. The evaluated fit
-lacks the newest quarter of a day, on which it and the champion, which lacks it too, are judged. What passes learns that
-part as well and fills the slates of some users, until a guardrail stops it or it goes to all.
+A training is due each so often, unless a canary runs. Once a day the model is fitted anew on the window; between these
+fits a training is a warm start, which learns what came since. When the served model foresees clicks otherwise than it
+did, people have changed: the window begins anew, and a warm start bridges the time until it can be fitted. The
+evaluated fit lacks the newest quarter of a day, on which it and the champion, which lacks it too, are judged. What
+passes learns that part as well and fills the slates of some users, until a guardrail stops it or it goes to all.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,10 +47,8 @@ class LoopRules:
     every_ticks: int = 1
     fit_ticks: int = TICKS_A_DAY
     """Between two fits of the whole window; a training between them is a warm start."""
-    growth: float = 0.5
-    """Of the window since the last training, after which another is due."""
     alarm: float = 5.0
-    """Standard errors between the calibration of a tick and that of the tick after the promotion."""
+    """Standard errors between the calibration of a tick and that of the last tick of the canary."""
     gates: GateOptions = MARKET_GATES
     canary_ticks: int = 1
     """How long a canary runs at least; a canary that is behind by its estimate runs twice as long."""
@@ -113,9 +111,10 @@ def train(
         learner: How a model is learned.
         end_tick: Behind the newest tick that is learned.
         since_tick: First tick of the window.
-        parent: Training whose evaluated fit goes on, a warm start; None = a fit of the whole window.
+        parent: Training whose evaluated fit goes on, a warm start; None = a fit of the whole window, which has two
+            ticks then.
     """
-    *older, newest = learner.window(logs, end_tick, since_tick)
+    *older, newest = learner.window(logs, end_tick, since_tick if parent is None else 0)
     if parent is None:
         judged = fit_market(market, older, learner)
     else:
@@ -257,9 +256,9 @@ class Loop:
     _fit_tick: int = 0
     """When the whole window was learned last."""
     _training: MarketTraining | None = None
-    """The newest; None = the window begins anew, so nothing goes on."""
+    """The newest; None = there was none."""
     _foreseen: tuple[float, float] | None = None
-    """Calibration of the champion on the first tick that it did not learn, with its standard error."""
+    """Calibration of the champion on slates that it filled and did not learn, with its standard error."""
 
     def tables(self, day: int) -> list[Real]:
         """Return the scores that fill the slates of a day."""
@@ -273,7 +272,7 @@ class Loop:
         self._watch(log)
         if self.canary is not None:
             self._look(end)
-        if self.canary is None and self._is_due(end):
+        if self.canary is None and end - self._trained_tick >= self.rules.every_ticks:
             self._train(log)
 
     def _watch(self, log: TickLog) -> None:
@@ -285,22 +284,16 @@ class Loop:
             text = f"clicks are {found:.2f} times those expected, after {self._foreseen[0]:.2f}"
             self.steps.append(LoopStep(log.tick, "alarm", reason=text))
             self._since_tick, self._foreseen = log.tick, (found, error)
-            self.canary, self._training = None, None
-
-    def _is_due(self, end: int) -> bool:
-        """Return whether it is time, or the window has grown; a window of one tick has nothing to be judged on."""
-        size = end - max(self._since_tick, end - round(self.learner.window_days * TICKS_A_DAY))
-        new = end - max(self._trained_tick, self._since_tick)
-        return size > 1 and (new >= self.rules.every_ticks or new > self.rules.growth * (size - new))
+            self._fit_tick = -self.rules.fit_ticks
+            self.canary = None
 
     def _train(self, log: TickLog) -> None:
         """Train, judge, and begin a canary with what passes."""
         end = log.tick + 1
-        self._trained_tick = end
-        if self._training is None or end - self._fit_tick >= self.rules.fit_ticks:
-            self._training, self._fit_tick = None, end
-        found = train(self.market, self.logs, self.learner, end, self._since_tick, self._training)
-        self._training = found
+        self._trained_tick, parent = end, self._training
+        if parent is None or (end - self._since_tick > 1 and end - self._fit_tick >= self.rules.fit_ticks):
+            parent, self._fit_tick = None, end
+        found = self._training = train(self.market, self.logs, self.learner, end, self._since_tick, parent)
         attention = attention_of(self.learner.window(self.logs, end), self.learner)
         judging = Judging(self.market, attention, self.learner, self.rules.gates, self.worked_s)
         said = gated(judging, found, self.champion, log)
@@ -317,7 +310,8 @@ class Loop:
             self.canary = None
         elif canary is not None and (said.harm_high < 0 or (age >= self.rules.canary_ticks and said.harm <= 0)):
             self.steps.append(LoopStep(end - 1, "promoted", reason=said.reason))
-            self.champion, self.canary, self._foreseen = canary, None, None
+            self._foreseen = calibration(self.market, self.logs[-1].of(1), canary.model, self.learner)
+            self.champion, self.canary = canary, None
         elif age >= 2 * self.rules.canary_ticks:
             self.steps.append(LoopStep(end - 1, "given up", "canary", said.reason))
             self.canary = None
