@@ -29,7 +29,15 @@ from midstream.evaluation.experiments.guardrails import Guardrail
 from midstream.evaluation.experiments.report import Observed, ReportDesign, report
 from midstream.evaluation.experiments.unit_metrics import Metric, metric_sums
 from midstream.experiments.documents import NewExperiment, NewVariant, RampStep, started
-from midstream.experiments.metrics import BUILT_IN, ExperimentMetric
+from midstream.experiments.metrics import (
+    BUILT_IN,
+    EMPTY_SLATES,
+    LATENCY_US,
+    SLATES,
+    TIMED_SLATES,
+    VALUE,
+    ExperimentMetric,
+)
 
 ACTIONS = tuple(f"action{number}" for number in range(5))
 NAMES = (*BUILT_IN, *ACTIONS)
@@ -41,7 +49,7 @@ METRICS = (
     Metric("by_slate", "ratio", "action0", "slates"),
 )
 DECLARED = tuple(
-    ExperimentMetric(each.name, each.counts, each.kind, each.per, better=each.better, role=role)
+    ExperimentMetric(each.name, each.numerator, each.kind, each.denominator, better=each.better, role=role)
     for each, role in zip(METRICS, ("primary", "guardrail", "guardrail", "secondary"), strict=True)
 )
 DESIGN = ReportDesign(("a", "b"), METRICS, "acted", (Guardrail("empty", 0.1), Guardrail("value", 0.1)))
@@ -122,12 +130,17 @@ def of_log(slates: Slates, time_ms: np.ndarray) -> None:
     """Print what a report of the whole log costs behind its reading."""
     unit, count = slates.unit, len(slates.unit)
     begin = time.process_time()
-    exposed = exposed_units(
-        unit, (unit & np.uint64(1)).astype(np.int8), time_ms, slates.empty, ExperimentSpan(LogPosition(0), 0)
-    )
+    variant, span = (unit & np.uint64(1)).astype(np.int8), ExperimentSpan(LogPosition(0), 0)
+    exposed = exposed_units(unit, variant, time_ms, slates.empty, slates.took_us, span)
     sums = np.zeros((len(NAMES), len(exposed.unit)))
-    sums[0], sums[1] = exposed.slates, exposed.empty_slates
-    acted, value = NAMES.index(ACTIONS[0]), NAMES.index("value")
+    for name, column in (
+        (SLATES, exposed.slates),
+        (EMPTY_SLATES, exposed.empty_slates),
+        (LATENCY_US, exposed.latency_us),
+        (TIMED_SLATES, exposed.timed_slates),
+    ):
+        sums[NAMES.index(name)] = column
+    acted, value = NAMES.index(ACTIONS[0]), NAMES.index(VALUE)
     for start in range(0, count // 10, PIECE):
         some = unit[start : start + PIECE]
         place = np.searchsorted(exposed.unit, some)

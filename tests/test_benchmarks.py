@@ -91,6 +91,16 @@ def test_every_benchmark_can_be_imported():
     assert (len(names) > 30, ran.returncode) == (True, 0), ran.stderr
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_experiments_runs():
+    """It counts by the columns that the watch and the report have now, and each of the three has its figures."""
+    command = [sys.executable, str(FOLDER / "experiments.py"), "--slates", "20000"]
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SHORT_S_MAX, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert [line.partition(":")[0] for line in ran.stdout.splitlines()] == [*3 * ["watch"], "live report", *2 * ["report"]]
+    assert "20,000 slates" in ran.stdout
+
+
 def test_every_row_has_a_program_and_each_program_a_row(measures):
     """A row of an unknown program would never be measured."""
     assert set(measures.goals.PROGRAMS) == set(measures.programs.PROGRAMS)

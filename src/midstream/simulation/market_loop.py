@@ -35,9 +35,8 @@ from midstream.training.gates.results import GateDecision
 CLICKS = Metric("clicks a slate", "ratio", "clicks", "slates")
 
 
-MARKET_GATES: Final = msgspec.structs.replace(DEFAULTS, shadow=False, worse_max=0.1)
-"""A market has no requests that could be run again. Slates look worse to a candidate than they are, as their order is
-the champion's: at 5 % honest trainings are held back for days, and the canary judges what passes."""
+UNSHADOWED: Final = msgspec.structs.replace(DEFAULTS, shadow=False)
+"""A market has no requests that could be run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class LoopRules:
     """Between two fits of the whole window; a training between them is a warm start."""
     alarm: float = 5.0
     """Standard errors between the calibration of a tick and that of the last tick of the canary."""
-    gates: GateOptions = MARKET_GATES
+    gates: GateOptions = UNSHADOWED
     canary_ticks: int = 1
     """How long a canary runs at least; a canary that is behind by its estimate runs twice as long."""
     harm_max: float = 0.02

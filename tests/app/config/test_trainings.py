@@ -27,7 +27,7 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
     (told,) = parse_config(MODELS + 'model = "taste"\nevery = "6h"\ngates = { age_max = "2d" }').trainings
     assert (told.rule.every_ms, told.rule.events, told.rule.rest_ms) == (6 * 3_600_000, 0, 3_600_000)
     assert (told.promote, told.watch_ms, told.canary_ms) == ("auto", 86_400_000, (86_400_000, 7 * 86_400_000))
-    assert (told.gates.age_max.ms, told.gates.worse_max) == (2 * 86_400_000, 0.05)
+    assert (told.gates.age_max.ms, told.gates.worse_max) == (2 * 86_400_000, 0.1)
 
 
 @pytest.mark.parametrize(

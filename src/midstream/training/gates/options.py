@@ -21,8 +21,10 @@ class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """NDCG or AUC above which the candidate is taken to know the answers from elsewhere; so is one column alone."""
     jump_max: Annotated[float, msgspec.Meta(gt=1, le=1_000)] = 3.0
     """Times the champion's figure on the same questions above which that is taken too."""
-    worse_max: Share = 0.05
-    """Relative loss against the champion that the lower end of the 95 % interval may show."""
+    worse_max: Share = 0.1
+    """Relative loss against the champion that the lower end of the 95 % interval may show. Acts on served slates favour
+    the champion, whose order they have: at 0.05 most rankers that are better are held back, and a canary judges what
+    passes."""
     questions_min: Annotated[int, msgspec.Meta(ge=30, le=1_000_000)] = 30
     """Questions of fewer say nothing, of either of the two gates above."""
     baseline: bool = True
