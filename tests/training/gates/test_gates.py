@@ -106,7 +106,7 @@ def test_a_rise_from_next_to_nothing_is_no_leak() -> None:
         ({"auc": 0.5}, "no better than chance"),
         ({"published": 0.4}, "what would serve has"),
         ({"difference": PairedGap(900, -0.1, -0.12, -0.08)}, "it is worse"),
-        ({"difference": PairedGap(900, 0.0, -0.03, 0.03)}, "that it is not worse is not seen"),
+        ({"difference": PairedGap(900, 0.0, -0.06, 0.06)}, "that it is not worse is not seen"),
         ({"difference": PairedGap(29, 0.1, 0.0, 0.2), "why_not": ""}, "29 questions are new to both"),
         ({"difference": None, "why_not": "it has learned all"}, "it has learned all"),
         ({"questions": 3}, "3 questions judge it"),
@@ -119,8 +119,8 @@ def test_offline_refuses_what_is_not_seen_to_be_as_good(changed: dict[str, objec
 
 
 def test_offline_at_its_margin_and_without_a_champion() -> None:
-    """Five percent of the champion's figure; the first version has only to be better than none."""
-    at = PairedGap(900, 0.0, -0.05 * 0.48, 0.03)
+    """A tenth of the champion's figure; the first version has only to be better than none."""
+    at = PairedGap(900, 0.0, -0.1 * 0.48, 0.03)
     assert offline(VERSION, CHAMPION, judged(difference=at), GATES_AS).passed
     assert not offline(VERSION, CHAMPION, judged(difference=replace_low(at)), GATES_AS).passed
     assert offline(VERSION, None, judged(difference=None, champion=None), GATES_AS).passed
