@@ -89,7 +89,7 @@ def shop(folder: Path, work: Callable[[Client, KeptTraces], Awaitable[T]], *, tr
         async with running:
             opened = opened_engine(folder, running)
             upkeep = replace(opened.upkeep, tracing=tracing(kept) if traced else None)
-            app = asgi(opened.engine, opened.accept, running.config.server, opened.ingest, upkeep)  # type: ignore[attr-defined]
+            app = asgi(opened.engine, opened.accept, running.config.server, opened.ingest, upkeep)
             client = Client(app)
             items = [{"type": "item", "item_id": f"i{n}", "attributes": {"price": 10 * n}} for n in range(60)]
             acts = [
@@ -121,7 +121,7 @@ def test_a_slate_of_a_kernel(tmp_path: Path) -> None:
     assert names(trace) == ["POST /v1/recommendations", "decode", "kernel"]
     told = trace.attributes
     assert (told["midstream.placement"], told["midstream.tier"], told["midstream.items"]) == ("default", "full", 3)
-    assert told["midstream.retrieved.session_knn"] > 0  # type: ignore[operator]  a number
+    assert int(told["midstream.retrieved.session_knn"]) > 0
     request, kernel = span(trace, "POST /v1/recommendations"), span(trace, "kernel")
     assert request.begin_s <= kernel.begin_s < kernel.end_s <= request.end_s
     assert (f"{trace.trace_id:032x}", f"{request.parent_id:016x}") == tuple(PARENT["traceparent"].split("-")[1:3])

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,11 +17,13 @@ from midstream.core.durations import Duration
 from midstream.engine.stores.online_store import StoreRefused
 from midstream.integrations import opentelemetry
 from midstream.integrations.model_servers.exchange import Call
+from midstream.integrations.model_servers.grpc_transport import GrpcTransport
 from midstream.integrations.model_servers.http_transport import HttpTransport
 from midstream.integrations.model_servers.urls import url_of
 from midstream.integrations.opentelemetry import OtlpExport, otlp_exporter
 from midstream.monitoring.tracing import RequestTrace, entered
 from midstream.monitoring.tracing_options import TracingOptions
+from tests.support.libraries import library
 from tests.support.patience import PATIENCE_S
 from tests.support.traces import ALL, KeptTraces, collecting, tracing
 
@@ -139,7 +142,7 @@ def test_a_queue_is_bounded_while_nothing_is_delivered() -> None:
     goes_on = threading.Event()
 
     class Waiting(InMemorySpanExporter):
-        def export(self, spans):  # type: ignore[no-untyped-def]  # as the library has it
+        def export(self, spans):
             goes_on.wait(PATIENCE_S)
             return super().export(spans)
 
@@ -218,3 +221,38 @@ def test_a_call_to_a_model_server_goes_on_with_the_trace() -> None:
     (call,) = trace.spans
     assert told == [None, f"00-0af7651916cd43dd8448eb211c80319c-{call.span_id:016x}-01", None]
     assert (call.name, call.kind, call.parent_id) == ("model server", "client", trace.span_id)
+
+
+def test_a_call_over_grpc_goes_on_with_the_trace() -> None:
+    """In its metadata, beside the token."""
+    grpc_aio = library("grpc.aio")
+    grpc = library("grpc")
+    told: list[dict[str, str]] = []
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        told.append(dict(context.invocation_metadata()))
+        return request
+
+    handler = grpc.method_handlers_generic_handler("s", {"Score": grpc.unary_unary_rpc_method_handler(answer)})
+
+    async def calls() -> RequestTrace:
+        server = grpc_aio.server()
+        server.add_generic_rpc_handlers((handler,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        transport = GrpcTransport(f"dns:///127.0.0.1:{port}", 30.0, "secret").plain()
+        trace = tracing(KeptTraces()).begin(PARENT)
+        assert trace is not None
+        await transport.send(Call("/s/Score", b"x"))
+        leave = entered(trace)
+        assert (await transport.send(Call("/s/Score", b"x"))).body == b"x"
+        leave()
+        await transport.close()
+        await server.stop(None)
+        return trace
+
+    trace = asyncio.run(calls())
+    (call,) = trace.spans
+    assert [each.get("traceparent") for each in told] == [None, trace.header(call.span_id)]
+    assert [each["authorization"] for each in told] == ["Bearer secret"] * 2
+    assert call.attributes["server.address"] == "127.0.0.1"

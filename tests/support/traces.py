@@ -84,7 +84,7 @@ class Collector:
 @contextmanager
 def collecting(path: str = "/v1/traces") -> Generator[Collector]:
     """Run a collector on a free port of loopback."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # type: ignore[import-untyped]  # made of protobuf
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
         ExportTraceServiceRequest,
         ExportTraceServiceResponse,
     )

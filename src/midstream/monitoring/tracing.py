@@ -182,7 +182,7 @@ class Tracing:
             route: Template of its path.
             status: Of its answer.
         """
-        attributes = trace.attributes
+        attributes = dict(trace.attributes)  # the exporter's thread reads them from here on
         attributes["http.request.method"] = method
         attributes["http.route"] = route
         attributes["http.response.status_code"] = status

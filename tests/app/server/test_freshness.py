@@ -16,6 +16,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.online.freshness_probe import FreshnessProbe
 from tests.support.fakes.rebuilds import write_config
 from tests.support.patience import PATIENCE_S
+from tests.support.rig import Rig
 
 
 def served(folder: Path, text: str) -> list[FreshnessProbe]:
@@ -73,4 +74,4 @@ def test_a_follower_without_an_interval_has_no_probe(tmp_path: Path) -> None:
     async def record(_: bytes) -> EventsAnswer:
         raise AssertionError
 
-    assert follower_probe(None, record, DataFolder(tmp_path), Config(), 1) == []  # type: ignore[arg-type]  no engine
+    assert follower_probe(Rig().engine, record, DataFolder(tmp_path), Config(), 1) == []

@@ -31,6 +31,7 @@ REACHING_OUT = {
     "code of a placement": '[[placements]]\nsources = [{ kind = "custom", path = "typer.models:OptionInfo" }]\n',
     "a variable of the environment": KAFKA.format('password_env = "PATH"\nsasl = "PLAIN"\nusername = "u"'),
     "a library of the broker's client": KAFKA.format('settings = { "plugin.library.paths" = "x" }'),
+    "a collector of traces": '[tracing]\nendpoint = "http://10.0.0.1:4318/v1/traces"\n',
     "a place of snapshots": '[snapshots]\npublish = "file:///srv/other"\n',
 }
 
