@@ -18,8 +18,8 @@ import pytest
 
 from benchmarks.quality.data_folder import DATA_VARIABLE, data_folder
 from tests.support.patience import PATIENCE_S
+from tests.support.quickstart import PORT
 from tests.support.readme import free_port
-from tests.test_quickstart import PORT
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorial.md"

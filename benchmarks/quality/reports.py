@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from benchmarks.quality.audiences import AudienceReport
+from benchmarks.quality.calibration import CalibrationReport
 from benchmarks.quality.continuous import ContinuousReport
 from benchmarks.quality.diversity_curve import DiversityReport
 from benchmarks.quality.published import ListComparison
 from benchmarks.quality.reranking import RerankingReport
+from benchmarks.quality.search import SearchReport
 from midstream.cli.console import out, say, table_of
 
 
@@ -37,6 +40,37 @@ def print_diversity(report: DiversityReport) -> None:
     title = f"{report.data}: {report.questions} questions, scores of {report.ranker}, likeness by {report.attribute}"
     columns = ("weight", f"NDCG@{report.k}", "distance in a list", "coverage", "NDCG less weight 0")
     out.print(table_of(columns, rows, title))
+
+
+def print_search(report: SearchReport) -> None:
+    """Print a table for each form of queries."""
+    k = report.k
+    for form, methods in report.forms.items():
+        rows = [
+            (each.name, str(each.mrr), str(each.ndcg), str(each.hit_rate), str(each.less_plain)) for each in methods
+        ]
+        title = f"{report.data}, {report.items} items, {report.queries} queries of {report.sessions} sessions: {form}"
+        columns = ("by", f"MRR@{k}", f"NDCG@{k}", f"HR@{k}", "MRR less plain BM25")
+        out.print(table_of(columns, rows, title))
+
+
+def print_audiences(report: AudienceReport) -> None:
+    """Print a table of users for items, and one of users like users."""
+    named = {f"users for {report.items} items": report.for_items, f"users like {report.users} users": report.like_users}
+    for title, ways in named.items():
+        columns = ("by", *ways[0].figures, f"{next(iter(ways[0].figures))} less most active")
+        rows = [(each.name, *map(str, each.figures.values()), str(each.less_active)) for each in ways]
+        out.print(table_of(columns, rows, f"{report.data}: {title}, {report.k} each"))
+
+
+def print_calibration(report: CalibrationReport) -> None:
+    """Print a line a weight."""
+    rows = [
+        (f"{each.weight:g}", str(each.divergence), str(each.ndcg), str(each.hit_rate), str(each.less_plain))
+        for each in report.points
+    ]
+    columns = ("weight", "divergence, nats", f"NDCG@{report.k}", f"HR@{report.k}", "NDCG less weight 0")
+    out.print(table_of(columns, rows, f"{report.data}: {report.users} users"))
 
 
 def print_published(comparisons: Sequence[ListComparison]) -> None:

@@ -210,7 +210,7 @@ def gather(shop: ShopData, plan: Plan, options: RerankingOptions) -> RerankingDa
     bounds = [*(int(share * len(shop.rows)) for share in PARTS), len(shop.rows)]
     asked = rows_asked(shop.rows, bounds[0])
     drawn = [
-        _drawn(shop, asked[(asked >= low) & (asked < high)], most, options.seed)
+        drawn_questions(shop, asked[(asked >= low) & (asked < high)], most, options.seed)
         for low, high, most in zip(
             bounds, bounds[1:], (options.learned_max, options.chosen_max, options.asked_max), strict=False
         )
@@ -222,7 +222,7 @@ def gather(shop: ShopData, plan: Plan, options: RerankingOptions) -> RerankingDa
     return RerankingData(learned, chosen, last, fold)
 
 
-def _drawn(shop: ShopData, asked: Rows, most: int, seed: int) -> Rows:
+def drawn_questions(shop: ShopData, asked: Rows, most: int, seed: int) -> Rows:
     """Return the questions of sessions drawn until they are so many, in order; all where they are not more."""
     if len(asked) <= most:
         return asked
