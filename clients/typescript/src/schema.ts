@@ -705,6 +705,266 @@ export interface components {
             values: (number | null)[];
         };
         /**
+         * ItemDetail
+         * @description State of an item: attributes, whether it can be served, acts by window.
+         */
+        ItemDetail: {
+            item_id: string;
+            available: boolean;
+            in_catalogue: boolean;
+            attributes: {
+                [key: string]: string;
+            };
+            counts: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+        };
+        /**
+         * UserDetail
+         * @description State of a user, under any of its ids.
+         */
+        UserDetail: {
+            user_id: string;
+            attributes: {
+                [key: string]: string;
+            };
+            counts: {
+                [key: string]: number;
+            };
+            first_seen: number | null;
+            last_seen: number | null;
+            recent: components["schemas"]["RecentAct"][];
+            impressions: components["schemas"]["SeenItem"][];
+            leanings: {
+                [key: string]: components["schemas"]["Leaning"][];
+            };
+            sessions: string[][];
+            merged_ids_count: number;
+        };
+        /**
+         * RecentAct
+         * @description An act of a user on an item.
+         */
+        RecentAct: {
+            item_id: string;
+            action: string;
+            time: number;
+        };
+        /**
+         * SeenItem
+         * @description An item that a user saw.
+         */
+        SeenItem: {
+            item_id: string;
+            count: number;
+            time: number;
+        };
+        /**
+         * Leaning
+         * @description Affinity of a user to a value of an attribute.
+         */
+        Leaning: {
+            value: string | null;
+            weight: number;
+        };
+        /**
+         * LoggedEvent
+         * @description An event of the log, with the fields that it has.
+         */
+        LoggedEvent: {
+            type: string;
+            log_time: number;
+            /** @default  */
+            event_id?: string;
+            /** @default  */
+            user_id?: string;
+            /** @default  */
+            session_id?: string;
+            /** @default  */
+            item_id?: string;
+            /** @default null */
+            time?: number | null;
+            /** @default null */
+            value?: number | null;
+            /** @default null */
+            quantity?: number | null;
+            /** @default null */
+            position?: number | null;
+            /** @default  */
+            request_id?: string;
+            /** @default  */
+            operation?: string;
+            /** @default null */
+            attributes?: {
+                [key: string]: string;
+            } | null;
+            /** @default null */
+            context?: {
+                [key: string]: string;
+            } | null;
+            /** @default null */
+            content?: {
+                [key: string]: string;
+            } | null;
+            /** @default  */
+            content_base64?: string;
+        };
+        /**
+         * ServedRecord
+         * @description A served answer, with all inputs of a rerun on the state of its log position.
+         */
+        ServedRecord: {
+            query: components["schemas"]["Query"];
+            log_position: number;
+            items: components["schemas"]["ServedItem"][];
+            scorer: string;
+            tier: string;
+            config_hash: string;
+            fold_version: string;
+            retrieved: {
+                [key: string]: number;
+            };
+            retrieved_count: number;
+            removed: {
+                [key: string]: number;
+            };
+            candidate_count: number;
+            failures: components["schemas"]["Failure"][];
+            /** @default null */
+            features?: components["schemas"]["LoggedFeatures"] | null;
+            models?: {
+                [key: string]: string;
+            };
+            /** @default [] */
+            traces?: components["schemas"]["ServedTrace"][];
+            /** @default [] */
+            source_names?: string[];
+            /** @default [] */
+            order?: components["schemas"]["ServedItem"][][];
+            /**
+             * @default {
+             *       "context": {},
+             *       "item_fields": {}
+             *     }
+             */
+            fetched?: components["schemas"]["Fetched"];
+            /** @default true */
+            rerunnable?: boolean;
+            /** @default  */
+            outside_scores?: string;
+            approximate?: {
+                [key: string]: components["schemas"]["Proposal"];
+            };
+            /** @default null */
+            took_us?: number | null;
+        };
+        /**
+         * Query
+         * @description One request, complete: with the state at its log position it decides the slate.
+         */
+        Query: {
+            request_id: string;
+            placement: string;
+            user_id: string | null;
+            session_id: string | null;
+            slate_size: number;
+            now_ms: number;
+            seed: number;
+            /** @default [] */
+            items?: string[];
+            /** @default [] */
+            exclude?: string[];
+            /** @default null */
+            filter?: string | null;
+            context?: {
+                [key: string]: string | number | boolean;
+            };
+            item_fields?: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** @default [] */
+            given?: string[];
+            /** @default [] */
+            taken?: string[];
+            /** @default 0 */
+            spare?: number;
+            /** @default  */
+            page_id?: string;
+            /** @default 0 */
+            order_max?: number;
+            /** @default  */
+            continues?: string;
+            /** @default 0 */
+            turn?: number;
+            /** @default 0 */
+            first_position?: number;
+        };
+        /**
+         * ServedItem
+         * @description One item of a slate, as it was served.
+         */
+        ServedItem: {
+            id: string;
+            score: number;
+            propensity: number;
+            sources: string[];
+        };
+        /**
+         * Failure
+         * @description A component that did not answer, with the reason.
+         */
+        Failure: {
+            component: string;
+            reason: string;
+        };
+        /**
+         * LoggedFeatures
+         * @description Feature values of each item of the slate, bit by bit as they were read.
+         */
+        LoggedFeatures: {
+            names: string[];
+            /** @description Numbers, in as many dimensions as it has. */
+            values: unknown[];
+        };
+        /**
+         * ServedTrace
+         * @description Action of a rule in a served slate.
+         */
+        ServedTrace: {
+            rule: string;
+            what: string;
+            item_id: string | null;
+            position: number | null;
+        };
+        /**
+         * Fetched
+         * @description Columns of outside systems in the query of one request, without the values that the caller itself sent.
+         */
+        Fetched: {
+            context?: {
+                [key: string]: string | number | boolean;
+            };
+            item_fields?: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+        };
+        /**
+         * Proposal
+         * @description Items that one source proposes: distinct, best first, each with the source's score.
+         */
+        Proposal: {
+            /** @description Numbers, in as many dimensions as it has. */
+            item_index: unknown[];
+            /** @description Numbers, in as many dimensions as it has. */
+            score: unknown[];
+        };
+        /**
          * Explained
          * @description Why a logged request was answered as it was.
          */
@@ -1142,9 +1402,7 @@ export interface components {
          * @description Events of one user, the newest first, each with the fields of docs/events.md and its log time.
          */
         EventPage: {
-            events: {
-                [key: string]: string;
-            }[];
+            events: components["schemas"]["LoggedEvent"][];
             scanned: number;
             /** @default null */
             next_cursor?: string | null;
@@ -1256,6 +1514,20 @@ export type PlacementVersionView = components['schemas']['PlacementVersionView']
 export type PreviewSlates = components['schemas']['PreviewSlates'];
 export type FeatureReadAnswer = components['schemas']['FeatureReadAnswer'];
 export type ItemValues = components['schemas']['ItemValues'];
+export type ItemDetail = components['schemas']['ItemDetail'];
+export type UserDetail = components['schemas']['UserDetail'];
+export type RecentAct = components['schemas']['RecentAct'];
+export type SeenItem = components['schemas']['SeenItem'];
+export type Leaning = components['schemas']['Leaning'];
+export type LoggedEvent = components['schemas']['LoggedEvent'];
+export type ServedRecord = components['schemas']['ServedRecord'];
+export type Query = components['schemas']['Query'];
+export type ServedItem = components['schemas']['ServedItem'];
+export type Failure = components['schemas']['Failure'];
+export type LoggedFeatures = components['schemas']['LoggedFeatures'];
+export type ServedTrace = components['schemas']['ServedTrace'];
+export type Fetched = components['schemas']['Fetched'];
+export type Proposal = components['schemas']['Proposal'];
 export type Explained = components['schemas']['Explained'];
 export type FieldDifference = components['schemas']['FieldDifference'];
 export type JobView = components['schemas']['JobView'];

@@ -1,5 +1,6 @@
 """Tables of events as Arrow streams, and slates as tables."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -58,7 +59,11 @@ def arrow_table(frame: object) -> "pa.Table":
     """
     arrow: Any = import_module("pyarrow")
     table: Any
-    if hasattr(frame, "__arrow_c_stream__"):
+    polars: Any = sys.modules.get("polars")
+    if polars is not None and isinstance(frame, polars.DataFrame):
+        # Else categories have texts of a form that servers do not read in streams (dictionaries of views).
+        table = cast("Any", frame).to_arrow(compat_level=polars.CompatLevel.oldest())
+    elif hasattr(frame, "__arrow_c_stream__"):
         table = arrow.table(frame)
     elif hasattr(frame, "to_arrow"):
         table = cast("Any", frame).to_arrow()

@@ -18,6 +18,7 @@ REQUESTS = 2_000
 REQUESTS_LONG = 200_000
 TEMPLATES = tuple(ROUTES)
 UNAVAILABLE = frozenset((503,))
+SCOPE_OF_KIND = {Kind.ITEM: "catalogue", Kind.USER: "catalogue", Kind.ERASE: "erase"}
 COUNTED = ("allowed", "refused", "pages", "to_form", "unavailable", "tokens")
 OPEN_PAGES = ("/console/assets/", "/console/session")
 """All other pages show what the shop knows."""
@@ -108,16 +109,16 @@ async def answered(app, scope, body):
 
 def beyond(scopes, scope, status):
     """Return whether an answer was given that no scope of a key allows."""
+    is_to_form = status == 303 and scope["path"].startswith("/console")  # where a person gives a key
     try:
         needed = scope_needed(scope)
     except (RouteUnknown, MethodNotAllowed):
-        return status < 400
+        return status < 400 and not (is_to_form and scopes is None)
     if scope["path"].startswith("/console") and not scope["path"].startswith(OPEN_PAGES):
         needed = "read" if needed == OPEN else needed  # whatever the table says
     if needed in {OPEN, NODES}:
         return False
     if scopes is None:
-        is_to_form = status == 303 and scope["path"].startswith("/console")  # where a person gives a key
         return status not in {400, 401, 415, 421} and not is_to_form
     needed = "read" if needed == "metrics" else needed
     return status < 300 and needed != "" and ADMIN not in scopes and needed not in scopes
@@ -156,7 +157,7 @@ def play(make_keyed, folder, requests, seed):
             assert not beyond(scopes[name], scope, status), case
             held = scopes[name] or set()
             for event in events[before:]:
-                needed = "catalogue" if event.kind in {Kind.ITEM, Kind.USER} else "events:write"
+                needed = SCOPE_OF_KIND.get(event.kind, "events:write")
                 assert needed in held or ADMIN in held, case
                 assert name != "page" or event.user_id != "ann", case
             counts["allowed"] += status < 300

@@ -44,7 +44,11 @@ def _add_routes(
 ) -> None:
     path = f"/v1/{noun.plural}/{{{noun.id_field}}}"
 
-    @app.get(path, name=f"get {noun.kind}", openapi_extra=read_operation(noun.kind, noun.id_field))
+    @app.get(
+        path,
+        name=f"get {noun.kind}",
+        openapi_extra=read_operation(noun.kind, noun.id_field, f"{noun.kind.title()}Detail"),
+    )
     async def get_one(request: Request) -> Response:
         """What is known of it now."""
         query_fields(request.scope, ())

@@ -24,7 +24,7 @@ def add_operation_routes(app: FastAPI, engine: "Engine", plain: Mapping[str, Map
     @app.get(
         "/v1/requests/{request_id}",  # noqa: FAST003  read from the path as it was sent
         name="get request",
-        openapi_extra=read_operation("request", "request_id"),
+        openapi_extra=read_operation("request", "request_id", "ServedRecord"),
     )
     async def get_request(request: Request) -> Response:
         """What was served under a request id, and what it was made of."""

@@ -4,9 +4,11 @@ from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
+from midstream.core.answers.details import ItemDetail, LoggedEvent, UserDetail
 from midstream.core.answers.events import BulkAnswer, EventsAnswer
 from midstream.core.answers.explanations import Explained, JobView
 from midstream.core.answers.features import FeatureReadAnswer
@@ -28,6 +30,7 @@ from midstream.engine.experiments.live_report import LiveReport
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
 from midstream.engine.requests.schema import PAGE, BatchBody
 from midstream.events.wire import WireEvent
+from midstream.ranking.record.served import ServedRecord
 from midstream.serving.access.key_views import KeyList, NewKey
 from midstream.serving.events.bulk import ARROW
 from midstream.serving.http.admission import FREE
@@ -140,11 +143,12 @@ def add_docs_page(app: FastAPI) -> None:
         return Response(text, media_type="text/plain", headers=DOCS_HEADERS)
 
 
-def read_operation(what: str, id_field: str) -> Document:
-    """Describe a route that reads one thing by its id."""
+def read_operation(what: str, id_field: str, answer: str = "") -> Document:
+    """Describe a route that reads one thing by its id; ``answer`` names its type."""
+    schema: Document = ref(answer) if answer else {"type": "object"}
     return {
         "parameters": [_in_path(id_field)],
-        "responses": responses(f"What is known of the {what}.", {"type": "object"}, 400, 404, 413),
+        "responses": responses(f"What is known of the {what}.", schema, 400, 404, 413),
     }
 
 
@@ -367,6 +371,7 @@ def _without_null(schema: Document) -> Document:
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView, LiveReport)
 _KEYS = (KeyList, NewKey)
+_DETAILS = (ItemDetail, UserDetail, LoggedEvent, ServedRecord)
 _PAGES_OF_LISTS = (AuditPage, ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
 
@@ -387,6 +392,7 @@ def _encoded_schemas() -> bytes:
         PlacementDetail,
         PreviewSlates,
         FeatureReadAnswer,
+        *_DETAILS,
         Explained,
         JobView,
         *_KEYS,
@@ -396,11 +402,14 @@ def _encoded_schemas() -> bytes:
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS
+    found["EventPage"]["properties"]["events"]["items"] = ref("LoggedEvent")
     return msgspec.json.encode(found)
 
 
-def _deadline(_kind: type) -> Document:
-    """Return the schema of the one type that msgspec does not describe."""
+def _deadline(kind: type) -> Document:
+    """Return the schema of the types that msgspec does not describe: arrays, and deadlines."""
+    if kind is np.ndarray:
+        return {"type": "array", "items": {}, "description": "Numbers, in as many dimensions as it has."}
     return {"type": "string", "minLength": 1, "maxLength": 64}
 
 
