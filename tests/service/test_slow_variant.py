@@ -50,7 +50,7 @@ sources = [{ kind = "custom", name = "late" }]
 SLEEP_S = 0.02
 HARM_MAX = 1.0
 """Twice the time of the control. A slate that does not sleep takes a tenth of the sleep or less."""
-USERS_MAX = 4_000
+USERS_MAX = 1_500
 METRICS = [
     {"name": "viewed", "counts": "view", "role": "primary"},
     {
