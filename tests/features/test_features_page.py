@@ -14,8 +14,10 @@ import pytest
 
 from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
-from midstream.core.types import Candidates, LogPosition, Models, Query, TimestampMs
+from midstream.core.kinds import Kind
+from midstream.core.types import Candidates, Models, Query, TimestampMs
 from midstream.events.json.decode import decode
+from midstream.events.schema import Event, build, cut
 from midstream.events.wire import Accept
 from midstream.features.declared import declared
 from midstream.features.kinds.kinds import AnyFeature
@@ -23,6 +25,7 @@ from midstream.features.readers.external import External
 from midstream.features.reserved import RESERVED_NAMES
 from midstream.state.fold import Fold
 from midstream.state.settings import StateLimits
+from tests.support.events import served_body
 
 PAGE = Path(__file__).parents[2] / "docs" / "features.md"
 TEXT = PAGE.read_text("utf-8").split("\n## Kinds\n")[1].split("\n## ")[0]
@@ -56,7 +59,11 @@ def moment_of(config):
     assert not found.rejected
     times = [milliseconds(json.loads(line)["time"]) for line in lines.splitlines()]
     found.batch.rows["log_time_ms"] = times
-    fold.apply(LogPosition(0), found.batch)
+    first = next(place for place, line in enumerate(lines.splitlines()) if b"request_id" in line)
+    slate = Event(Kind.SERVED, user_id="ann", request_id="r1", body=served_body("r1", ITEMS[:2]))
+    served = build([slate._replace(log_time_ms=times[first])])
+    for batch in (cut(found.batch, 0, first), served, cut(found.batch, first, len(times))):
+        fold.apply(fold.log_position, batch)
     told = json.loads(blocks("json")[0])
     query = Query(
         *("r", "home", told["user_id"], told["session_id"], 3),

@@ -58,6 +58,9 @@ COUNTED = (
     kinds.Affinity(name="tag_leaning", actions=ACTS, attribute="tags", weighted=False, ttl=Duration("2d")),
 )
 OTHER = (
+    kinds.OutcomeCount(name="clicked", actions=("click", "purchase"), half_life=(Duration("1h"), Duration("3d"))),
+    kinds.OutcomeCount(name="seen_at_home", actions=("impression",), placement="home"),
+    kinds.OutcomeRate(name="rate_of_views", actions=("view",), half_life=Duration("1d")),
     kinds.Number(name="price"),
     kinds.Number(name="budget", scope="request"),
     kinds.Boolean(name="fresh"),
@@ -91,7 +94,7 @@ OTHER = (
     kinds.Computed(name="again", text="computed > 0"),
 )
 FEATURES = (*COUNTED, *OTHER)
-STREAM = Stream(users=300, items=120, sessions=60, step_ms=6_700, people_share=0.004)
+STREAM = Stream(users=300, items=120, sessions=60, step_ms=6_700, people_share=0.004, feedback_share=0.2)
 
 
 def settings_of(features):

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.events.schema import Event
 from midstream.events.served_body import decode_body
+from midstream.state.expressions.program import Cell
 from midstream.state.outcomes.outcome_fold import NEVER
 from midstream.state.outcomes.outcomes import Outcomes, Slates
 from midstream.state.settings import FoldSettings
+from midstream.state.structures.decay import fractions_of_two
 from midstream.state.structures.hashing import id_hash
 
 _AFTER_MS_MAX = 2**31 - 1
 _SLATE_ITEMS_MAX = 1_000
 _SENT_MAX = 1e18
+_FRACTIONS = fractions_of_two()
 
 
 @dataclass(slots=True)
@@ -57,6 +60,8 @@ class Waiting:
     worth: float
     event_time_ms: int
     log_time_ms: int
+    item_index: int = -1
+    """Where the state had the item when it came."""
 
 
 class ReferenceJoin:
@@ -76,6 +81,8 @@ class ReferenceJoin:
         self._numbers: dict[int, list[int]] = {}
         """Of what waits for each request, in the order in which it came."""
         self._came = 0
+        self._item_index = -1
+        self._now_ms = 0
 
     @property
     def waiting(self) -> list[Waiting]:
@@ -93,8 +100,9 @@ class ReferenceJoin:
         while self._waiting and now_ms - next(iter(self._waiting.values())).log_time_ms > limit:
             self._give_up()
 
-    def add(self, event: Event, log_position: int, event_time_ms: int) -> None:
-        """Take an event that is no duplicate, with its event time by the rule of lateness."""
+    def add(self, event: Event, log_position: int, event_time_ms: int, item_index: int = -1) -> None:
+        """Take an event that is no duplicate, with its event time by the rule of lateness and where its item lies."""
+        self._item_index, self._now_ms = item_index, event.log_time_ms
         if not event.request_id:
             return
         if event.kind == Kind.SERVED:
@@ -167,6 +175,7 @@ class ReferenceJoin:
             math.nan if is_seen else worth,
             event_time_ms,
             event.log_time_ms,
+            self._item_index,
         )
         if outcome.request in self.slates:
             self._join(outcome)
@@ -178,6 +187,9 @@ class ReferenceJoin:
         self._numbers.setdefault(outcome.request, []).append(self._came)
         self._came += 1
 
+    def _counted(self, slate: JoinedSlate, row: Followed, outcome: Waiting) -> None:
+        """Is given each outcome that is joined, before it is noted."""
+
     def _join(self, outcome: Waiting) -> None:
         slate = self.slates[outcome.request]
         found = [each for each in slate.positions if each.item == outcome.item and outcome.item]
@@ -186,6 +198,7 @@ class ReferenceJoin:
             return
         self.totals["outcome_joined"] += 1
         row = found[0]
+        self._counted(slate, row, outcome)
         if outcome.action not in row.actions:
             row.actions.add(outcome.action)
             self.counts[slate.group, outcome.action] += 1
@@ -197,6 +210,57 @@ class ReferenceJoin:
             row.seen_after_ms = after if row.seen_after_ms is None else min(row.seen_after_ms, after)
         else:
             row.acted_after_ms = after if row.acted_after_ms is None else min(row.acted_after_ms, after)
+
+
+class CountingJoin(ReferenceJoin):
+    """The same, with the cells of outcomes: by scope and item the log time and the sums, as floats of one order."""
+
+    def __init__(self, settings: FoldSettings) -> None:
+        """Begin where nothing is counted."""
+        super().__init__(settings)
+        self.rows: dict[tuple[str, int], tuple[int, dict[Cell, float]]] = {}
+        self._seen: set[int] = set()
+        """Positions that are counted, by the identity of their rows, which are all kept."""
+        self._kept: list[Followed] = []
+
+    def written(self) -> dict[tuple[str, int], tuple[int, dict[Cell, float]]]:
+        """Return the rows that were written, with the sums that are not 0."""
+        return {
+            key: (then, {cell: each for cell, each in sums.items() if each != 0.0})
+            for key, (then, sums) in self.rows.items()
+        }
+
+    def _counted(self, slate: JoinedSlate, row: Followed, outcome: Waiting) -> None:
+        """Count a position in each cell that it comes to belong to: seen, and any of the actions of the cell came."""
+        if outcome.item_index < 0:
+            return
+        self._kept.append(row)
+        before = set(row.actions) if id(row) in self._seen else set[str]()
+        if outcome.action == IMPRESSION:
+            self._seen.add(id(row))
+        after = row.actions | {outcome.action} if id(row) in self._seen else set[str]()
+        for cell in self.settings.cells:
+            if cell.scope not in {"outcomes", "item_outcomes"} or before & {*cell.actions}:
+                continue
+            if after & {*cell.actions} and cell.placement in {"", slate.group[0].split("@")[0]}:
+                self._add(cell, outcome.item_index if cell.scope == "item_outcomes" else 0, slate.log_time_ms)
+
+    def _add(self, cell: Cell, item: int, time_ms: int) -> None:
+        then, sums = self.rows.get((cell.scope, item), (self._now_ms, {}))
+        for each in sums:
+            if length := 32 * each.half_life_ms:
+                sums[each] = math.ldexp(sums[each], -32 * (self._now_ms // length - then // length))
+        sums[cell] = sums.get(cell, 0.0) + weight_of(time_ms, self._now_ms, cell.half_life_ms)
+        self.rows[cell.scope, item] = self._now_ms, sums
+
+
+def weight_of(time_ms: int, now_ms: int, half_life_ms: int) -> float:
+    """Return 2^((time - landmark) / half-life), the time rounded down to a 4,096th; 1 of what does not fade."""
+    if not half_life_ms:
+        return 1.0
+    length = 32 * half_life_ms
+    steps = (time_ms - now_ms // length * length) * 4_096 // half_life_ms
+    return math.ldexp(float(_FRACTIONS[steps % 4_096]), steps // 4_096)
 
 
 def slates_as_told(outcomes: Outcomes, slates: Slates, names: Sequence[str]) -> Iterator[JoinedSlate]:

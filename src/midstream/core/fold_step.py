@@ -62,11 +62,6 @@ class ServedSlates(NamedTuple):
     bins: NDArray[np.int64]
     """Where the bins of each begin in the text of the batch, (m,); -1 = it has none."""
 
-    def between(self, first: int, stop: int) -> "ServedSlates":
-        """Return those of the events from a place to before another; nothing is copied."""
-        begin, end = np.searchsorted(self.event, (first, stop)).tolist()
-        return ServedSlates(self.event[begin:end], self.start[begin : end + 1], self.items, self.bins[begin:end])
-
 
 class UserMerged(NamedTuple):
     """A user became another one."""
@@ -123,6 +118,10 @@ class FoldStep:
     slates: ServedSlates | None = field(default=None, init=False)
     """What the served events hold; None = nobody has read them."""
     _controls: list[int] | None = field(default=None, init=False)
+
+    def has_no_controls(self) -> None:
+        """Note that no event is a control event, where that is known."""
+        self._controls = []
 
     def controls(self) -> list[int]:
         """Return the places of the control events to fold: looked for once, since nearly every step has none."""

@@ -8,7 +8,9 @@ a placement by hand, and no request names one.
 import re
 from typing import NamedTuple
 
-MARK = "@"
+from midstream.state.outcomes.slate_groups import VARIANT_MARK
+
+MARK = VARIANT_MARK
 EXPERIMENT_PREFIX = "@experiment/"
 """Before the name of an experiment, in the table of control documents."""
 HOLDOUT_NAME = "@holdout"

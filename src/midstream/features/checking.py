@@ -18,6 +18,7 @@ from midstream.features.kinds.kinds import AnyFeature, columns_of
 from midstream.features.readers.coding import VALUES_MAX
 from midstream.features.reserved import READ, is_reserved
 from midstream.state.items.items import AVAILABLE
+from midstream.state.outcomes.slate_groups import VARIANT_MARK
 from midstream.state.settings import EventType
 
 PAGE = "/docs/features.md"
@@ -26,6 +27,7 @@ COLUMNS_MAX = 256
 """Of all features. A column of 500 candidates takes about 1 µs, so all of them are read in a third of a millisecond."""
 NAME_CHARACTERS_MAX = 64
 DURATION_MS_MIN, DURATION_MS_MAX = 1_000, 365 * 86_400_000
+PLACEMENT_BYTES_MAX = 64
 WINDOWS_MAX = 8
 """Windows and half-lives of one count: a window of an item takes 120 bytes."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -63,6 +65,7 @@ def feature_faults(
         yield from _attribute(where, feature, known)
         yield from _coding(where, feature)
         yield from _options(where, feature, known)
+        yield from _outcomes(where, feature)
     yield from _columns(features)
     yield from expression_faults(features, attributes)
 
@@ -221,6 +224,19 @@ def _options(where: str, feature: AnyFeature, known: DeclarableNames) -> Iterato
             yield Fault(f"{where}.otherwise", f"{otherwise} came.", "A finite number, or leave it out.", PAGE)
         case _:
             return
+
+
+def _outcomes(where: str, feature: AnyFeature) -> Iterator[Fault]:
+    """Yield what is wrong with a kind that counts positions of slates."""
+    if not isinstance(feature, kinds.OutcomeFeature):
+        return
+    name = feature.placement
+    if VARIANT_MARK in name or len(name.encode()) > PLACEMENT_BYTES_MAX:
+        right = f"The name of a placement, without {VARIANT_MARK}: slates of its variants count with it."
+        yield Fault(f"{where}.placement", f'"{name[:PLACEMENT_BYTES_MAX]}" came.', right, PAGE)
+    if isinstance(feature, kinds.OutcomeRate) and IMPRESSION in feature.actions:
+        right = "Interactions: a rate is of what was seen."
+        yield Fault(f"{where}.actions[{feature.actions.index(IMPRESSION)}]", f'"{IMPRESSION}" came.', right, PAGE)
 
 
 def _columns(features: Sequence[AnyFeature]) -> Iterator[Fault]:

@@ -44,6 +44,8 @@ _CELLS: Final[Mapping[str, Owners]] = {
     "session": frozenset(("session",)),
     "user_item": _USER | _ITEM,
     "user_attribute": _USER | _ITEM,
+    "outcomes": frozenset(),
+    "item_outcomes": _ITEM,
 }
 _OF_ITEMS: Final = (
     ItemNumber,

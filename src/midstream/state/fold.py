@@ -23,6 +23,7 @@ from midstream.core.types import EventBatch, Index, LogPosition, Models, Moment,
 from midstream.events.schema import build
 from midstream.state.cells.cells import Cells
 from midstream.state.cells.coverage import CountCoverage
+from midstream.state.cells.outcome_cells import has_outcome_cells
 from midstream.state.control.input_positions import InputPositions
 from midstream.state.control.placements import Placements
 from midstream.state.control.promotions import Promotions
@@ -132,8 +133,9 @@ class Fold:
 
     @property
     def leaves(self) -> frozenset[type]:
-        """Tables that no other table reads."""
-        return frozenset(type(self._named[each.name]) for each in TABLES if each.is_leaf)
+        """Tables that no other table reads, nor is written by."""
+        found = frozenset(type(self._named[each.name]) for each in TABLES if each.is_leaf)
+        return found - {Outcomes} if has_outcome_cells(self.settings) else found
 
     def leave_out(self, tables: Collection[type]) -> None:
         """From here on fold without some tables that no other one reads: for who reads others alone, in less time.

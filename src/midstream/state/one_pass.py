@@ -276,6 +276,7 @@ class OnePass:
         user_index, item_index = columns.indices[: 2 * n].reshape(2, n)
         kind, operation = columns.codes[: 2 * n].reshape(2, n)
         step = FoldStep(first, batch)
+        step.has_no_controls()  # they are not usual
         step.admission = columns.admission[:n]
         step.events = IndexedBatch(
             first=first,

@@ -26,7 +26,8 @@ from midstream.state.ids.event_ids import EventAdmission, EventIdRows, admit_eve
 from midstream.state.ids.id_indexing import VocabularyCount, index_events
 from midstream.state.ids.vocabulary import VocabularyRows
 from midstream.state.items.item_fold import ItemCountRows, fold_events
-from midstream.state.outcomes.outcome_fold import OutcomeColumns, OutcomeRows, fold_outcomes, is_due
+from midstream.state.outcomes.outcome_columns import OutcomeColumns
+from midstream.state.outcomes.outcome_fold import OutcomeRows, fold_outcomes, is_due
 from midstream.state.outcomes.requests import RequestRows, fold_requests
 from midstream.state.pairs.covisitation import PairRows, fold_pairs
 from midstream.state.sessions.session_index import SessionIndexRows, fold_sessions
@@ -323,8 +324,8 @@ def _fold_columns(
         o, c, n = borrowed(tables.outcomes), borrowed(tables.columns), len(kind)
         value, quantity = c.value[:n], c.quantity[:n]
         columns = OutcomeColumns(
-            kind, folded, action, hashes[0], hashes[1], hashes[3], hashes[2], times[0], times[1], value, quantity, rows,
-            text, o.key,
+            kind, folded, action, hashes[0], item_index, hashes[1], hashes[3], hashes[2], times[0], times[1], value,
+            quantity, rows, text, o.key,
         )  # fmt: skip
         fold_outcomes(0, n, first, o.window_ms, columns, o.told, o.state, o.left)
     return left

@@ -10,7 +10,7 @@ from midstream.events.wire import AttributeKind
 from midstream.state.expressions.program import Cell
 from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 
-KERNEL_VERSION = 20
+KERNEL_VERSION = 21
 """A change of what any table holds after the same events raises this number."""
 
 INDEX_ITEMS_MAX: Final = 255

@@ -76,7 +76,7 @@ class TableEntry:
     by_part: bool = False
     """It is handed a step in parts in which the catalogue stands still (``state.steps.parts``)."""
     is_leaf: bool = False
-    """No other table reads it, so a fold can leave it out."""
+    """No other table reads it, so a fold can leave it out: of ``outcomes``, where no cell counts them."""
 
 
 TABLES = (
@@ -114,7 +114,12 @@ TABLES = (
         is_leaf=True,
     ),
     TableEntry("requests", lambda above: Requests(above.settings), request_bytes, is_leaf=True),
-    TableEntry("outcomes", lambda above: Outcomes(above.settings), outcome_bytes, is_leaf=True),
+    TableEntry(
+        "outcomes",
+        lambda above: Outcomes(above.settings, above.table(Cells).outcome_rows),
+        outcome_bytes,
+        is_leaf=True,
+    ),
     TableEntry("online", lambda above: OnlineModels(above.settings), online_bytes, is_leaf=True),
     TableEntry("promotions", lambda _: Promotions(), lambda _: PROMOTIONS_MAX * PROMOTION_BYTES),
     TableEntry("placements", lambda _: Placements(), lambda _: TABLE_BYTES_MAX),

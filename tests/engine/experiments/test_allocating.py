@@ -27,7 +27,8 @@ from midstream.experiments import reallocation
 from midstream.experiments.documents import Experiment, RampStep, Variant
 from midstream.experiments.metrics import ExperimentMetric
 from midstream.experiments.reallocation import DAY_MS, Reallocation, first_shares, is_due
-from tests.engine.experiments.test_experimenting import USERS, arms, started, write
+from tests.engine.experiments.test_experimenting import CART, HOME, USERS, arms, started, write
+from tests.support.fakes.rebuilds import write_config
 
 CLICK = ExperimentMetric("click", "click", role="primary")
 TOLD = Experiment(
@@ -123,6 +124,33 @@ def test_what_cannot_move_does_not_start(tmp_path: Path) -> None:
             assert where in [each.where for each in refused.value.faults]
         started(shop, allocation="thompson")
         assert {each.role for each in shop.experiments.show("size").metrics} <= {"primary", "secondary"}
+
+
+SHELF = "".join(
+    f'[[features]]\nname = "{name}"\nkind = "outcome_count"\nactions = ["{action}"]\nplacement = "home"\n'
+    for name, action in (("clicked", "click"), ("seen", "impression"))
+)
+LEARNS = {"features": ["clicked", "seen"], "selector": {"kind": "thompson", "acts": "clicked", "impressions": "seen"}}
+
+
+@pytest.mark.parametrize("design", ["split", "interleave"])
+def test_a_selector_that_learns_has_no_verdict_beside_it(tmp_path: Path, design: str) -> None:
+    """As the variant that is tried and as the control; it may run where shares move, and is drawn there again."""
+    write_config(tmp_path, SHELF + HOME.format(size=5) + CART)
+    learns: dict[str, Any] = {"name": "learns", "change": LEARNS}
+    with midstream.open(tmp_path) as shop:
+        shop.record([{"type": "view", "user_id": "u", "item_id": f"i{n}", "event_id": f"{n}"} for n in range(9)])
+        for variants, number in (([{"name": "as-is"}, learns], 1), ([learns, {"name": "plain", "change": {}}], 0)):
+            with pytest.raises(ConfigInvalid) as refused:
+                started(shop, variants=variants, design=design)
+            (fault,) = refused.value.faults
+            assert (fault.where, "thompson" in fault.came) == (f"/variants/{number}/placement/selector", True)
+        assert shop.experiments.list().experiments == []
+        started(shop, variants=[{"name": "as-is"}, learns], allocation="thompson")
+        answers = [shop.recommend("home", user_id=user) for user in USERS[:40]]
+        assert len({tuple(each.id for each in one.items) for one in answers if one.variant == "learns"}) > 3
+        shop.record({"type": "view", "user_id": "u", "item_id": "i1"})
+        assert all(not each.differences for each in rerun_last(tmp_path, 20))
 
 
 def units(counts: list[list[int]], clicks: tuple[float, float], seed: int = 5) -> ExperimentUnits:

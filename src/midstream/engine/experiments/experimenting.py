@@ -26,7 +26,7 @@ from midstream.engine.experiments.orders import (
     start_order_faults,
     steps_of,
 )
-from midstream.engine.experiments.start_faults import placement_faults, start_faults
+from midstream.engine.experiments.start_faults import learning_faults, placement_faults, start_faults
 from midstream.engine.experiments.variant_contents import places_of, told_of, unnamed
 from midstream.engine.experiments.views import (
     ExperimentList,
@@ -178,6 +178,7 @@ class Experimenting:
             if new.design == "interleave":
                 named[variant_placement(new.placement, new.name, DRAFT)] = whole[0]
             contents, service = await self._each_drafted(named, places_of(orders))
+            require_no_fault(learning_faults(new, [service.plans[name] for name in names]))
             if new.design == "interleave":
                 _require_drafted([service.plans[name] for name in names])
             await self._put_in_force(new, dict(zip(named, contents, strict=True)), service, (kept, said))

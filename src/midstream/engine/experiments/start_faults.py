@@ -8,6 +8,8 @@ from midstream.events.faults import shown
 from midstream.experiments.assignment import BUCKETS
 from midstream.experiments.documents import PAGE, RUNNING_MAX, Experiment, NewExperiment, free_span
 from midstream.experiments.names import MARK
+from midstream.ranking.plan import Plan
+from midstream.ranking.selectors.thompson import Thompson
 
 
 def start_faults(new: NewExperiment, kept: Sequence[Experiment], plans: Collection[str]) -> Iterator[Fault]:
@@ -33,6 +35,22 @@ def start_faults(new: NewExperiment, kept: Sequence[Experiment], plans: Collecti
         taken = sum(each.end - each.first for each in running if each.layer == new.layer) / BUCKETS
         came = f"{new.size / BUCKETS:g} came, and others have {taken:g} of the layer {new.layer}."
         yield Fault("/share", came, "A share that is free in one piece, or another layer.", PAGE)
+
+
+def learning_faults(new: NewExperiment, plans: Sequence[Plan]) -> Iterator[Fault]:
+    """Yield why an experiment that has a verdict cannot have variants whose selectors learn while it runs.
+
+    Args:
+        new: The experiment.
+        plans: Of its variants, in their order.
+    """
+    if new.allocation == "thompson":
+        return
+    for number, plan in enumerate(plans):
+        if any(isinstance(each, Thompson) for each in plan.selectors):
+            came = "thompson came, which changes with the outcomes that the verdict would be about."
+            right = 'Another selector; or allocation = "thompson", which has no verdict.'
+            yield Fault(f"/variants/{number}/placement/selector", came, right, PAGE)
 
 
 def placement_faults(where: str, placement: str, plans: Collection[str]) -> Iterator[Fault]:

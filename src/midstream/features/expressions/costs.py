@@ -42,7 +42,7 @@ _ONCE: Final = (
     ZoneTime,
 )
 """Readers that write the same for all candidates."""
-_ONCE_SCOPES: Final = frozenset({"global", "user", "session"})
+_ONCE_SCOPES: Final = frozenset({"global", "user", "session", "outcomes"})
 _CALL_US: Final = 10.0
 """Of the call: the kernel, its arguments, and the mask that is made of the column."""
 _STEP_US: Final = 0.5

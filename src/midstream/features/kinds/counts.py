@@ -12,7 +12,17 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from midstream.core.durations import Duration
-from midstream.state.expressions.program import NOW, Cell, Expression, Op, ScopeName, TakeName, column
+from midstream.core.kinds import IMPRESSION
+from midstream.state.expressions.program import (
+    NOW,
+    Cell,
+    Expression,
+    Op,
+    OutcomeScope,
+    ScopeName,
+    TakeName,
+    column,
+)
 
 Actions: TypeAlias = tuple[str, ...]
 Smoothing = Annotated[float, msgspec.Meta(ge=0.0, le=1_000_000.0)]
@@ -105,6 +115,58 @@ class Rate(EventFeature, frozen=True, tag="rate"):
         everybody = [column(msgspec.structs.replace(each, scope="global", attribute="")) for each in (action, per)]
         prior = everybody[0] / everybody[1] * self.smoothing
         return {self.name: (column(action) + prior) / (column(per) + self.smoothing)}
+
+
+class OutcomeFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", kw_only=True):
+    """Common options of kinds that count positions of slates by what followed them.
+
+    A position belongs to its item. It counts once it was seen, and once for the acts that came at it, whichever of
+    ``actions`` came and however often. All of it has the age of the slate, so an act weighs what its impression does.
+    """
+
+    name: str
+    actions: Actions
+    """Configured interactions, and ``impression``."""
+    placement: str = ""
+    """The placement whose slates count, those of its variants too; empty = each."""
+
+    def cell(self, scope: OutcomeScope, actions: Actions, half_life_ms: int) -> Cell:
+        """Return the number of positions at which any of these actions came."""
+        return Cell(scope, tuple(sorted(actions)), half_life_ms=half_life_ms, placement=self.placement)
+
+
+class OutcomeCount(OutcomeFeature, frozen=True, tag="outcome_count"):
+    """Number of positions that were seen and acted on, fading by half in each of several half-lives.
+
+    Without one, of all time. Several have a column each, named ``clicked_fading_7d``.
+    """
+
+    half_life: tuple[Duration, ...] = ()
+
+    def expressions(self) -> Columns:
+        """Return sum(1), each times 2^(-age of the slate / half-life) where it fades."""
+        found = {f"{self.name}_fading_{each}": each.ms for each in self.half_life}
+        if len(found) < 2:  # noqa: PLR2004  # nothing to tell apart
+            found = {self.name: next(iter(found.values()), 0)}
+        return {name: column(self.cell("item_outcomes", self.actions, each)) for name, each in found.items()}
+
+
+class OutcomeRate(OutcomeFeature, frozen=True, tag="outcome_rate"):
+    """Smoothed share of the positions that were acted on, of those that were seen; the prior is that of all items.
+
+    NaN while no position was seen.
+    """
+
+    half_life: Duration = Duration("7d")
+    smoothing: Smoothing = 10.0
+    """So many positions weigh what the share of all items does."""
+
+    def expressions(self) -> Columns:
+        """Return (a + k * A / P) / (p + k) of fading counts, capitals over all items."""
+        counts = ((scope, each) for scope in ("item_outcomes", "outcomes") for each in (self.actions, (IMPRESSION,)))
+        acted, seen, every_acted, every_seen = (column(self.cell(*each, self.half_life.ms)) for each in counts)
+        prior = every_acted / every_seen * self.smoothing
+        return {self.name: (acted + prior) / (seen + self.smoothing)}
 
 
 class UniqueCount(EventFeature, frozen=True, tag="unique_count"):

@@ -25,7 +25,18 @@ from midstream.features.kinds.attributes import (
     Vector,
     WordCount,
 )
-from midstream.features.kinds.counts import Affinity, Count, EventFeature, Rate, Since, Statistic, UniqueCount
+from midstream.features.kinds.counts import (
+    Affinity,
+    Count,
+    EventFeature,
+    OutcomeCount,
+    OutcomeFeature,
+    OutcomeRate,
+    Rate,
+    Since,
+    Statistic,
+    UniqueCount,
+)
 from midstream.features.kinds.expression import Computed
 from midstream.features.kinds.history import KnnScore, LastItems, Match, PairScore
 from midstream.features.kinds.request import (
@@ -60,6 +71,9 @@ __all__ = [
     "LocalTime",
     "Match",
     "Number",
+    "OutcomeCount",
+    "OutcomeFeature",
+    "OutcomeRate",
     "PairScore",
     "Position",
     "Random",
@@ -79,16 +93,19 @@ __all__ = [
     "scope_of",
 ]
 Told: TypeAlias = Number | Boolean | Category | Vector | ItemAge | WordCount | FieldMatch | CandidateDiversity
-Happened: TypeAlias = Count | Rate | UniqueCount | Statistic | Since | Affinity
+Happened: TypeAlias = Count | Rate | UniqueCount | Statistic | Since | Affinity | OutcomeCount | OutcomeRate
 Recent: TypeAlias = Match | LastItems | PairScore | KnnScore
 Asked: TypeAlias = LocalTime | Device | Referrer | ItemField | Relevancy | Position | Random
 AnyFeature: TypeAlias = Told | Happened | Recent | Asked | External | Computed
 """Any declaration, tagged by its ``kind``."""
 _NO_ATTRIBUTES: Mapping[str, AttributeKind] = MappingProxyType({})
 _OF_ITEMS = frozenset(("item", "attribute", "user_item", "user_attribute"))
-"""Scopes of cells that may differ from candidate to candidate."""
+"""Scopes of cells of events that may differ from candidate to candidate."""
+_OF_SEEN_ITEMS = "item_outcomes"
+"""The scope of cells that count what was seen, whatever the action."""
 _SCOPES: Mapping[type, str] = {
     **dict.fromkeys((ItemAge, FieldMatch, CandidateDiversity, ItemField, Relevancy, Position, Random), "item"),
+    **dict.fromkeys((OutcomeCount, OutcomeRate), "item"),
     **dict.fromkeys((LocalTime, Device, Referrer), "request"),
     **dict.fromkeys((PairScore, KnnScore), "session"),
     Affinity: "user_attribute",
@@ -132,7 +149,9 @@ def _is_of_impressions(told: Expression) -> bool:
         known.add(id(each))
         left.extend(each.arguments)
         leaf = each.leaf
-        if isinstance(leaf, Cell) and leaf.scope in _OF_ITEMS and IMPRESSION in leaf.actions:
+        if isinstance(leaf, Cell) and (
+            leaf.scope == _OF_SEEN_ITEMS or (leaf.scope in _OF_ITEMS and IMPRESSION in leaf.actions)
+        ):
             return True
         reader = leaf.reader if isinstance(leaf, Input) else None
         if isinstance(reader, ItemCount | ItemFading) and reader.action == IMPRESSION:

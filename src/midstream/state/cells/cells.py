@@ -37,6 +37,7 @@ from midstream.state.cells.layout import (
     words_of,
 )
 from midstream.state.cells.merge import add_rows
+from midstream.state.cells.outcome_cells import outcome_cell_rows
 from midstream.state.cells.rows import write_codes
 from midstream.state.expressions.program import Cell, Program
 from midstream.state.expressions.program_kernel import ProgramTables, steps_of
@@ -120,6 +121,8 @@ class Cells:
         """1 + the highest row of each scope that was written: behind it all is 0, and no page was paid."""
         self.rows = self._all_rows()
         """For the one pass over all tables (``state.one_pass``)."""
+        self.outcome_rows = outcome_cell_rows(settings, self._layout, self._words)
+        """Rows that the join of outcomes writes: ``apply`` leaves them as they are."""
         self.groups = [self._group(settings, number, *each) for number, each in enumerate(named)]
         self._place = {
             cell: (number, int(self._layout.groups[FIRST, number]) + place)
@@ -397,7 +400,7 @@ class Cells:
             return len(group.keys)
         if group.scope == "user":
             return self._vocabulary.user_slots_used
-        if group.scope == "item":
+        if group.scope in {"item", "item_outcomes"}:
             return self._vocabulary.item_count
         return self._items.value_count(group.attribute) if group.scope == "attribute" else 1
 

@@ -27,9 +27,11 @@ from midstream.state.cells.layout import (
     MODE,
     NOTHING,
     OF,
+    OUTCOMES,
     PERIOD,
     PLACE,
     REST,
+    SCOPE,
     STOP,
     STRIDE,
     TAKES,
@@ -106,7 +108,7 @@ def fold_cells(
     tables: Index,
     metas: NDArray[np.void],
 ) -> None:
-    """Fold events into the rows of all scopes, one after another.
+    """Fold events into the rows of all scopes of events, one after another.
 
     Args:
         groups: Parameters of the scopes, (GROUP_ROWS, scopes).
@@ -141,6 +143,8 @@ def fold_cells(
     is_new = np.zeros(pairs_max, dtype=np.bool_)
     for g in range(groups.shape[1]):
         group = groups[:, g].copy()
+        if group[SCOPE] >= OUTCOMES:
+            continue
         pairs = place_events(
             group, counts[:, g], number, user_index, user_hash, user_is_new, session_number, item_index, item_hash,
             codes, keys, tables, metas[g : g + 1], event_of, row_of, is_new,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from midstream.core.kinds import IMPRESSION
 from midstream.state.cells.keys import KEY_ROW
-from midstream.state.expressions.program import Cell, ScopeName, TakeName
+from midstream.state.expressions.program import Cell, CellScope, OutcomeScope, ScopeName, TakeName
 from midstream.state.settings import FoldSettings, StateLimits
 from midstream.state.structures.hash_table import table_size
 
@@ -36,7 +36,12 @@ SESSION: Final = 3
 ATTRIBUTE: Final = 4
 USER_ITEM: Final = 5
 USER_ATTRIBUTE: Final = 6
-"""Scopes, in the order of ``ScopeName``."""
+OUTCOMES: Final = 7
+ITEM_OUTCOMES: Final = 8
+"""Scopes, in the order of ``ScopeName`` and ``OutcomeScope``."""
+SCOPES: Final = (*get_args(ScopeName), *get_args(OutcomeScope))
+OUTCOME_SCOPES: Final = frozenset(get_args(OutcomeScope))
+"""Scopes whose rows the join of outcomes writes (``state.cells.outcome_cells``)."""
 BUCKETS: Final = 12
 """Of a window: what it holds is exact to a twelfth."""
 REGISTERS: Final = 64
@@ -70,7 +75,7 @@ def mode_of(cell: Cell) -> int:
     return WINDOW if mode == SUM and cell.window_ms else mode
 
 
-def groups_of(cells: Sequence[Cell]) -> Sequence[tuple[ScopeName, str]]:
+def groups_of(cells: Sequence[Cell]) -> Sequence[tuple[CellScope, str]]:
     """Return each scope with its attribute, once, in a fixed order: what shares rows."""
     return sorted({(cell.scope, cell.attribute) for cell in cells})
 
@@ -96,6 +101,8 @@ def rows_max(scope: str, limits: StateLimits) -> int:
         "session": limits.sessions_max,
         "user_item": limits.feature_user_items_max,
         "user_attribute": limits.feature_user_values_max,
+        "outcomes": 1,
+        "item_outcomes": limits.items_max,
     }[scope]
 
 
@@ -153,7 +160,7 @@ def layout_of(settings: FoldSettings) -> Layout:
         size = table_size(rows) if scope in KEYED else 0
         heads = heads_size(scope, rows) if size else 0
         code, width = attributes.get(attribute, (0, 0))
-        place = get_args(ScopeName).index(scope)
+        place = SCOPES.index(scope)
         groups[:, number] = (
             place, words, stride, rows, first, adds, first + count, keys, entries, size, code, width, heads,
         )  # fmt: skip
@@ -184,7 +191,7 @@ def _takes(settings: FoldSettings, cells: Sequence[Cell]) -> NDArray[np.uint8]:
     names = (*settings.action_names(), IMPRESSION)
     found = np.full((len(names) + 1, len(cells)), NOTHING, dtype=np.uint8)
     for number, cell in enumerate(cells):
-        for action in cell.actions:
+        for action in cell.actions if cell.scope not in OUTCOME_SCOPES else ():
             found[names.index(action), number] = get_args(TakeName).index(cell.take)
     return found
 

@@ -21,7 +21,9 @@ from midstream.state.cells.layout import (
     GLOBAL,
     HEADS,
     ITEM,
+    ITEM_OUTCOMES,
     KEY,
+    OUTCOMES,
     ROWS,
     SCOPE,
     SESSION,
@@ -208,7 +210,7 @@ def place_items(
 @kernel
 def is_of_items(scope: int) -> bool:
     """Return whether the rows of a scope differ from candidate to candidate."""
-    return scope not in (GLOBAL, USER, SESSION)
+    return scope not in (GLOBAL, USER, SESSION, OUTCOMES)
 
 
 @kernel
@@ -228,7 +230,7 @@ def _place_rows(
     scope = group[SCOPE]
     mine = keys[group[KEY] : group[KEY] + group[ROWS]]
     table = tables[group[TABLE] : group[TABLE] + group[ENTRIES]]
-    if scope == GLOBAL:
+    if scope in (GLOBAL, OUTCOMES):
         row_of[0, 0] = 0
     elif scope == USER:
         row_of[0, 0] = user_index if user_index >= 0 else UNKNOWN
@@ -236,7 +238,7 @@ def _place_rows(
         row_of[0, 0] = UNKNOWN
         if session_number >= 0:
             row_of[0, 0] = find(key_of_parts(np.uint64(session_number), _NONE), mine["hash"], table)
-    elif scope == ITEM:
+    elif scope in (ITEM, ITEM_OUTCOMES):
         for k in range(len(item_index)):
             row_of[0, k] = item_index[k] if item_index[k] >= 0 else UNKNOWN
     elif scope == ATTRIBUTE:

@@ -21,6 +21,10 @@ from numpy.typing import NDArray
 from midstream.state.structures.exact_math import log2_of
 
 ScopeName = Literal["global", "user", "item", "session", "attribute", "user_item", "user_attribute"]
+"""Scopes of cells that count events."""
+OutcomeScope = Literal["outcomes", "item_outcomes"]
+"""Scopes of cells that count positions of slates by what followed them: of all items, and of each item."""
+CellScope: TypeAlias = Literal[ScopeName, OutcomeScope]
 TakeName = Literal["one", "weight", "value", "value_squared", "quantity", "time", "has_value"]
 FoldName = Literal["sum", "min", "max", "last", "distinct"]
 Counted = Literal["", "user", "item", "session"]
@@ -30,7 +34,7 @@ Columns: TypeAlias = NDArray[np.float64]
 class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One number kept for each key of a scope."""
 
-    scope: ScopeName
+    scope: CellScope
     actions: tuple[str, ...]
     """Configured interactions, and ``impression``; ascending."""
     take: TakeName = "one"
@@ -46,6 +50,8 @@ class Cell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Category or tags attribute whose values are the keys, in the scopes ``attribute`` and ``user_attribute``."""
     of: Counted = ""
     """What ``distinct`` counts."""
+    placement: str = ""
+    """In the scopes of outcomes: the placement whose slates count, those of its variants too; empty = each."""
 
 
 class Op(IntEnum):

@@ -21,29 +21,10 @@ Numbers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-class ServedBins(NamedTuple):
-    """The served events of a batch that hold bins of one binning."""
-
-    event: Numbers
-    """Their places, rising, (m,)."""
-    start: Numbers
-    """Where the items of each begin, (m,)."""
-    length: Numbers
-    """How many there are, (m,)."""
-    items: NDArray[np.uint64]
-    """Of all slates of the batch, by position."""
-    place: Numbers
-    """Position of the first item of each, (m,)."""
-    first_bin: Numbers
-    """Where the bins of each begin in ``bins``, (m,)."""
-    bins: Bytes
-    """The text of the batch."""
-
-
 class WantedBins(NamedTuple):
     """Bins to look for in served records."""
 
-    binning: int
+    binning: np.uint64
     """As ``OnlineSums`` has it."""
     inputs: int
     """A byte each."""
@@ -51,42 +32,33 @@ class WantedBins(NamedTuple):
     """Of a slate; one with more is not read."""
 
 
-def served_bins(text: Bytes, slates: ServedSlates, wanted: WantedBins) -> ServedBins:
-    """Return what some served events of a batch hold of a binning.
+class SlateBins(NamedTuple):
+    """Bins of one slate."""
 
-    Args:
-        text: Of the batch.
-        slates: Of the served events.
-        wanted: Bins to look for.
-    """
-    found = np.zeros((len(slates.event), 3), dtype=np.int64)
-    if len(found):
-        find_bins(text, slates.bins, np.uint64(wanted.binning), found)
-    first, length, place = found.T
-    count = np.diff(slates.start)
-    fits = (count > 0) & (count <= wanted.items_max) & (length == HEAD_BYTES + count * wanted.inputs)
-    chosen = (slates.event[fits], slates.start[:-1][fits], count[fits])
-    return ServedBins(*chosen, slates.items, place[fits], first[fits] + HEAD_BYTES, text)
+    first: int
+    """Where those of its first item begin in the text of the batch; -1 = it has none of the binning."""
+    place: int
+    """Position of that item."""
 
 
 @kernel
-def find_bins(text: Bytes, places: Numbers, binning: np.uint64, found: Numbers) -> None:
-    """Find what each of some served records holds of a binning.
+def find_bins(text: Bytes, slates: ServedSlates, number: int, wanted: WantedBins) -> SlateBins:
+    """Return what a slate holds of a binning.
 
     Args:
-        text: Of the batch.
-        places: Where the bins of each begin, (m,); -1 = it has none. The record was walked, so they end within it.
-        binning: Looked for.
-        found: Is given where it begins, how many bytes it has, and the position of its first item, (m, 3); -1 and 0 =
-            nowhere.
+        text: Of the batch. The record was walked, so its bins end within it.
+        slates: Of the batch.
+        number: Of the slate.
+        wanted: Bins to look for.
     """
-    for number in range(len(places)):
-        first, length = -1, 0
-        if places[number] >= 0:
-            first, length = _find(text, places[number], binning)
-        found[number, 0], found[number, 1], found[number, 2] = first, length, 0
-        if first >= 0:
-            found[number, 2] = min(signed(_number(text, first + _BINNING_BYTES, _PLACE_BYTES)), _PLACE_MAX)
+    count = slates.start[number + 1] - slates.start[number]
+    if slates.bins[number] < 0 or count == 0 or count > wanted.items_max:
+        return SlateBins(-1, 0)
+    first, length = _find(text, slates.bins[number], wanted.binning)
+    if first < 0 or length != HEAD_BYTES + count * wanted.inputs:
+        return SlateBins(-1, 0)
+    place = min(signed(_number(text, first + _BINNING_BYTES, _PLACE_BYTES)), _PLACE_MAX)
+    return SlateBins(first + HEAD_BYTES, place)
 
 
 @kernel

@@ -18,10 +18,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.fold_step import ServedSlates
 from midstream.core.kinds import Kind
-from midstream.state.online.bins_parser import ServedBins
+from midstream.state.online.bins_parser import SlateBins, WantedBins, find_bins
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
-from midstream.state.outcomes.outcome_fold import OutcomeColumns
+from midstream.state.outcomes.outcome_columns import OutcomeColumns
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import hash_id
@@ -45,10 +46,14 @@ TOTALS: Final = 5
 INPUTS, BINS, BY_POSITION, SETTLED = range(4)
 """Places in ``numbers``; of the slates, the oldest ``SETTLED`` have waited long enough."""
 NUMBERS: Final = 4
+WEIGHT, Z, N, ROOT = range(4)
+"""Columns of ``sums``: by how much a part is weighed now; its z and n; the root of that."""
 ALPHA, BETA, L1, L2 = range(4)
 """Places in ``rates``."""
 PARTS_AND_BIAS: Final = 2
 """Of a row beside its inputs: its position, and the bias."""
+LANES: Final = 4
+"""Parts whose weights are added side by side: one sum after another would be most of what a row waits for."""
 PLACES: Final = 64
 """Positions with a weight of their own, as in ``models.rows.ftrl``."""
 _SERVED, _INTERACTION, _IMPRESSION = int(Kind.SERVED), int(Kind.INTERACTION), int(Kind.IMPRESSION)
@@ -73,19 +78,15 @@ class Learning(NamedTuple):
     waiting: Rows
     waiting_table: NDArray[np.int32]
     waiting_meta: Rows
-    z: Real
-    n: Real
-    weights: Real
-    """Of z and n: by how much each part is weighed now."""
-    roots: Real
-    """Of n."""
+    sums: Real
+    """Of each part what a row reads of it, side by side, (parts + 1, 4); the last is no part, and 0."""
     rates: Real
     numbers: Numbers
     totals: Numbers
     is_click: NDArray[np.bool_]
     """Of each configured action, whether it makes a row a click. No part of what is learned, but of the settings."""
     room: Real
-    """For a row: the weights, z, n and roots of its parts, (4, inputs + 2)."""
+    """For a row: the columns of ``sums`` of its parts, (4, inputs + 2 and what is left to ``LANES``)."""
     parts: Numbers
     """Likewise: the places of its parts."""
 
@@ -97,7 +98,8 @@ def fold_online(
     wait_ms: int,
     window_ms: int,
     columns: OutcomeColumns,
-    told: ServedBins,
+    slates: ServedSlates,
+    wanted: WantedBins,
     held: Learning,
 ) -> None:
     """Fold events of a batch.
@@ -108,10 +110,11 @@ def fold_online(
         wait_ms: Log time after its slate at which a position that was seen counts as not clicked.
         window_ms: Log time for which a slate is held, and what waits for one.
         columns: Of the batch.
-        told: By its served events that this model scored.
+        slates: Of its served events.
+        wanted: Bins of the version that learns: a slate without them was scored by another one.
         held: The state, which is changed.
     """
-    columns, told, held = borrowed((columns, told, held))
+    columns, slates, held = borrowed((columns, slates, held))
     slate, due = 0, _due(wait_ms, window_ms, held)
     requests, kinds, folded, log_time_ms = columns.request_hash, columns.kind, columns.folded, columns.log_time_ms
     for i in range(start, stop):
@@ -124,11 +127,13 @@ def fold_online(
             continue
         place = find(request, held.slates["request"], held.table)
         if kind == _SERVED:
-            while slate < len(told.event) and told.event[slate] < i:
+            while slate < len(slates.event) and slates.event[slate] < i:
                 slate += 1
-            if slate < len(told.event) and told.event[slate] == i and place < 0:
-                _open(request, now, slate, told, wait_ms, held)
-                due = _due(wait_ms, window_ms, held)
+            if slate < len(slates.event) and slates.event[slate] == i and place < 0:
+                found = find_bins(columns.text, slates, slate, wanted)
+                if found.first >= 0:
+                    _open(request, now, slate, found, columns.text, slates, wait_ms, held)
+                    due = _due(wait_ms, window_ms, held)
         elif kind == _IMPRESSION or (kind == _INTERACTION and columns.action[i] >= 0):
             number = -1 if kind == _IMPRESSION else signed(columns.action[i])
             item = columns.item_hash[i]
@@ -149,7 +154,7 @@ def begin_anew(held: Learning) -> None:
     held here: so a new version has not learned these rows.
     """
     held = borrowed(held)
-    for part in range(len(held.z)):
+    for part in range(len(held.sums) - 1):
         _weigh(part, held)
     for number in range(signed(held.rings[0]["count"])):
         slate = held.slates[(signed(held.rings[0]["head"]) + number) % len(held.slates)]
@@ -167,7 +172,7 @@ def begin_anew(held: Learning) -> None:
 def weigh_all(held: Learning) -> None:
     """Make the weights those of the sums."""
     held = borrowed(held)
-    for part in range(len(held.z)):
+    for part in range(len(held.sums) - 1):
         _weigh(part, held)
 
 
@@ -191,7 +196,7 @@ def _wait(request: np.uint64, item: np.uint64, number: int, now: int, held: Lear
     rows, table, meta = held.waiting, held.waiting_table, held.waiting_meta
     if meta[0]["count"] == len(rows):
         drop_oldest(rows, table, meta)
-    await_slate(request, item, _NONE, number, _NO_WORTH, 0, now, rows, table, meta)
+    await_slate(request, item, -1, _NONE, number, _NO_WORTH, 0, now, rows, table, meta)
 
 
 @kernel
@@ -233,10 +238,19 @@ def _leave(held: Learning) -> None:
 
 
 @kernel
-def _open(request: np.uint64, now: int, number: int, told: ServedBins, wait_ms: int, held: Learning) -> None:
+def _open(
+    request: np.uint64,
+    now: int,
+    number: int,
+    found: SlateBins,
+    text: NDArray[np.uint8],
+    slates: ServedSlates,
+    wait_ms: int,
+    held: Learning,
+) -> None:
     """Hold a slate, after which nothing came yet but what waited for it; the oldest make room."""
-    rings, size = held.rings, len(held.rows)
-    length = told.length[number]
+    rings, size, inputs = held.rings, len(held.rows), held.numbers[INPUTS]
+    length = slates.start[number + 1] - slates.start[number]
     while rings[0]["count"] == len(held.slates) or rings[1]["count"] + length > size:
         _leave(held)
         held.totals[EVICTED] += 1
@@ -246,16 +260,17 @@ def _open(request: np.uint64, now: int, number: int, told: ServedBins, wait_ms: 
     slate["request"] = request
     slate["log_time_ms"] = now
     slate["first"] = first
-    slate["place"] = told.place[number]
+    slate["place"] = found.place
     slate["length"] = length
     slate["is_seen"] = 0
     for each in range(length):
         at = (first + each) % size
-        held.rows[at]["item"] = told.items[told.start[number] + each]
+        held.rows[at]["item"] = slates.items[slates.start[number] + each]
         held.rows[at]["expected"] = 0.0
         held.rows[at]["state"] = 0
-        for column in range(held.numbers[INPUTS]):
-            held.bins[at, column] = told.bins[told.first_bin[number] + each * held.numbers[INPUTS] + column]
+        own, begin = held.bins[at], found.first + each * inputs
+        for column in range(inputs):
+            own[column] = text[begin + column]
         rings[1]["used"] = max(rings[1]["used"], at + 1)
     rings[0]["count"] += 1
     rings[1]["count"] += length
@@ -329,13 +344,16 @@ def _learn_known(at: int, position: int, known: int, held: Learning) -> None:
 def _learn(at: int, position: int, came: int, held: Learning) -> None:
     """Learn one row, ``LEARNED_NONE`` or ``LEARNED_CLICK``. Of parts that are 1 or 0 all have the same gradient.
 
-    The numbers of its parts are brought together first, so that their roots and quotients are taken side by side.
+    The numbers of its parts are brought together first, so that their roots and quotients are taken side by side;
+    behind them stands what is no part up to a whole number of lanes.
     """
-    weight, z, n, root = held.room[0], held.room[1], held.room[2], held.room[3]
-    parts, count, total = held.parts, _gather(at, position, held), 0.0
-    for each in range(count):
-        total += weight[each]
-    expected = logistic(total)
+    weight, z, n, root = held.room[WEIGHT], held.room[Z], held.room[N], held.room[ROOT]
+    parts, sums, count = held.parts, held.sums, _gather(at, position, held)
+    whole = (count + LANES - 1) // LANES * LANES
+    for each in range(whole):
+        part = parts[each]
+        weight[each], z[each], n[each], root[each] = sums[part, WEIGHT], sums[part, Z], sums[part, N], sums[part, ROOT]
+    expected = logistic(_total(weight, whole))
     row = held.rows[at]
     gradient = expected
     if came == LEARNED_CLICK:
@@ -349,7 +367,7 @@ def _learn(at: int, position: int, came: int, held: Learning) -> None:
     held.totals[LEARNED] += 1
     square, rate, beta = gradient * gradient, 1.0 / held.rates[ALPHA], held.rates[BETA]
     l1, l2 = held.rates[L1], held.rates[L2]
-    for each in range(count):
+    for each in range(whole):
         n[each] += square
         after = math.sqrt(n[each])
         z[each] += gradient - (after - root[each]) * rate * weight[each]
@@ -358,14 +376,25 @@ def _learn(at: int, position: int, came: int, held: Learning) -> None:
         weight[each] = free if abs(z[each]) > l1 else 0.0
     for each in range(count):
         part = parts[each]
-        held.weights[part], held.z[part] = weight[each], z[each]
-        held.n[part], held.roots[part] = n[each], root[each]
+        sums[part, WEIGHT], sums[part, Z], sums[part, N], sums[part, ROOT] = weight[each], z[each], n[each], root[each]
+
+
+@inlined
+def _total(weight: Real, count: int) -> float:
+    """Return the sum of weights, in lanes: a whole number of those."""
+    first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
+    for each in range(0, count, LANES):
+        first += weight[each]
+        second += weight[each + 1]
+        third += weight[each + 2]
+        fourth += weight[each + 3]
+    return (first + second) + (third + fourth)
 
 
 @inlined
 def _gather(at: int, position: int, held: Learning) -> int:
-    """Bring the numbers of a row's parts together; return how many there are."""
-    parts, room, bins = held.parts, held.room, held.bins[at]
+    """Write the places of a row's parts, and that of none up to a whole number of lanes; return how many there are."""
+    parts, bins = held.parts, held.bins[at]
     inputs, width = signed(held.numbers[INPUTS]), signed(held.numbers[BINS]) + 2
     for column in range(inputs):
         parts[column] = column * width + min(signed(bins[column]), width - 2)
@@ -374,20 +403,18 @@ def _gather(at: int, position: int, held: Learning) -> int:
     if held.numbers[BY_POSITION]:
         parts[count] = inputs * width + min(position, PLACES - 1)
         count += 1
-    for each in range(count):
-        part = parts[each]
-        room[0, each], room[1, each] = held.weights[part], held.z[part]
-        room[2, each], room[3, each] = held.n[part], held.roots[part]
+    for each in range(count, count + LANES - 1):
+        parts[each] = len(held.sums) - 1
     return count
 
 
 @kernel
 def _weigh(part: int, held: Learning) -> None:
     """Make the weight of a part that of its sums: 0 where the gradients have not overcome l1."""
-    z, l1, rate = held.z[part], held.rates[L1], 1.0 / held.rates[ALPHA]
-    held.roots[part] = math.sqrt(held.n[part])
-    free = ((-l1 if z < 0.0 else l1) - z) / ((held.rates[BETA] + held.roots[part]) * rate + held.rates[L2])
-    held.weights[part] = free if abs(z) > l1 else 0.0
+    z, l1, rate = held.sums[part, Z], held.rates[L1], 1.0 / held.rates[ALPHA]
+    root = math.sqrt(held.sums[part, N])
+    free = ((-l1 if z < 0.0 else l1) - z) / ((held.rates[BETA] + root) * rate + held.rates[L2])
+    held.sums[part, ROOT], held.sums[part, WEIGHT] = root, free if abs(z) > l1 else 0.0
 
 
 @kernel

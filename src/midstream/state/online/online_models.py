@@ -27,30 +27,34 @@ from midstream.models.rows.online_sums import (
     with_sums,
 )
 from midstream.state.control.promotions import PromotionBody, promotion_of
-from midstream.state.online.bins_parser import WantedBins, served_bins
+from midstream.state.online.bins_parser import WantedBins
 from midstream.state.online.online_fold import (
     BINS,
     BY_POSITION,
     CORRECTED,
     EVICTED,
     INPUTS,
+    LANES,
     LEARNED,
     NUMBERS,
     PARTS_AND_BIAS,
     PROMOTED,
     REFUSED,
     RINGS,
+    ROOT,
     ROW,
     SETTLED,
     SLATE,
     TOTALS,
     Learning,
+    N,
+    Z,
     begin_anew,
     fold_online,
     weigh_all,
 )
 from midstream.state.outcomes.early_outcomes import WAITING_ROW, nobody_waits, read_waiting, write_waiting
-from midstream.state.outcomes.outcome_fold import OutcomeColumns, outcome_columns
+from midstream.state.outcomes.outcome_columns import OutcomeColumns, outcome_columns
 from midstream.state.outcomes.served_slates import SLATE_ITEMS_MAX, read_slates
 from midstream.state.settings import FoldSettings, OnlineModel
 from midstream.state.structures.hash_table import fill, table_size
@@ -69,15 +73,17 @@ _COUNTED = {
 }
 _WAITING = ("request", "item", "action", "log_time_ms")
 _SLATE = ("request", "log_time_ms", "place", "length", "is_seen")
-_SUMS = ("z", "n", "weights", "roots")
-_ROW_PARTS = INPUTS_MAX + PARTS_AND_BIAS
+_SUMS = {"z": Z, "n": N}
+"""What is kept of ``Learning.sums``: the rest follows from it."""
+_SUM_BYTES = 8 * (ROOT + 1) * (PARTS_MAX + 1)
+_ROW_PARTS = INPUTS_MAX + PARTS_AND_BIAS + LANES
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def online_bytes(settings: FoldSettings) -> int:
     """Return the bytes of the table."""
     waiting = settings.limits.outcomes_waiting_max
-    fixed = waiting * WAITING_ROW.itemsize + 4 * table_size(waiting) + len(_SUMS) * 8 * PARTS_MAX
+    fixed = waiting * WAITING_ROW.itemsize + 4 * table_size(waiting) + _SUM_BYTES
     return sum(
         each.slates_max * SLATE.itemsize
         + 4 * table_size(each.slates_max)
@@ -149,9 +155,9 @@ class OnlineModels:
         if slates is None:
             served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
             _, slates = read_slates(rows, text, served, self._key)
-        columns, told = outcome_columns(batch, rows, text, self._key), slates.between(start, stop)
+        columns = outcome_columns(batch, rows, text, self._key)
         for each in due:
-            each.fold(columns, told, start, stop)
+            each.fold(columns, slates, start, stop)
 
     def sums(self, name: str, version: str) -> OnlineSums | None:
         """Return what a version of a model has learned so far, None = it is not the one that learns."""
@@ -206,16 +212,13 @@ class _Learner:
             waiting=np.zeros(waiting, dtype=WAITING_ROW),
             waiting_table=np.zeros(table_size(waiting), dtype=np.int32),
             waiting_meta=nobody_waits(),
-            z=np.zeros(PARTS_MAX),
-            n=np.zeros(PARTS_MAX),
-            weights=np.zeros(PARTS_MAX),
-            roots=np.zeros(PARTS_MAX),
+            sums=np.zeros((PARTS_MAX + 1, ROOT + 1)),
             rates=np.ones(4),
             numbers=np.zeros(NUMBERS, dtype=np.int64),
             totals=np.zeros(TOTALS, dtype=np.int64),
             is_click=np.array([name in model.clicks for name in settings.action_names()], dtype=np.bool_),
             room=np.zeros((4, _ROW_PARTS)),
-            parts=np.zeros(_ROW_PARTS, dtype=np.int64),
+            parts=np.full(_ROW_PARTS, PARTS_MAX, dtype=np.int64),
         )
         self.version = ""
         """The version that learns; empty = none."""
@@ -232,13 +235,13 @@ class _Learner:
         """Memory of what was touched, about."""
         slates, rows = map(int, self.held.rings["used"])
         waited = int(self.held.waiting_meta["used"][0])
-        sums = len(_SUMS) * self.held.z.nbytes if self.version else 0
+        sums = _SUM_BYTES if self.version else 0
         return slates * SLATE.itemsize + rows * (ROW.itemsize + INPUTS_MAX) + waited * WAITING_ROW.itemsize + sums
 
     @property
     def bytes_max(self) -> int:
         """Memory when every page has been touched."""
-        names = ("slates", "table", "rows", "bins", "waiting", "waiting_table", *_SUMS)
+        names = ("slates", "table", "rows", "bins", "waiting", "waiting_table", "sums")
         return sum(getattr(self.held, name).nbytes for name in names)
 
     def promote(self, body: PromotionBody) -> None:
@@ -256,10 +259,9 @@ class _Learner:
             self._clear()
         self.version, self._manifest, self.binning = body.version, body.manifest, sums.binning
         parts = part_count(sums.inputs, sums.bins)
-        for name, values in zip(("z", "n"), found, strict=True):
-            array = getattr(self.held, name)
-            array[:] = 0.0
-            array[:parts] = values
+        self.held.sums[:] = 0.0
+        for column, values in zip(_SUMS.values(), found, strict=True):
+            self.held.sums[:parts, column] = values
         self.held.rates[:] = sums.alpha, sums.beta, sums.l1, sums.l2
         self.held.numbers[: BY_POSITION + 1] = sums.inputs, sums.bins, sums.by_position
         begin_anew(self.held)
@@ -268,7 +270,7 @@ class _Learner:
         """Be without a version, and hold nothing."""
         held = self.held
         self.version, self._manifest, self.binning = "", "", 0
-        for array in (held.z, held.n, held.weights, held.roots, held.table, held.numbers):
+        for array in (held.sums, held.table, held.numbers):
             array[:] = 0
         held.rates[:] = 1.0
         held.rings["head"] = held.rings["count"] = 0
@@ -280,10 +282,9 @@ class _Learner:
         return not is_idle and (bool(batch.request_hash.any()) or not self._stands(batch, stop))
 
     def fold(self, columns: OutcomeColumns, slates: ServedSlates, start: int, stop: int) -> None:
-        """Fold some events of a batch; ``slates`` are those that they serve."""
-        wanted = WantedBins(self.binning, int(self.held.numbers[INPUTS]), self._items_max)
-        told = served_bins(columns.text, slates, wanted)
-        fold_online(start, stop, self._wait_ms, self._window_ms, columns, told, self.held)
+        """Fold some events of a batch; ``slates`` are those that it serves."""
+        wanted = WantedBins(np.uint64(self.binning), int(self.held.numbers[INPUTS]), self._items_max)
+        fold_online(start, stop, self._wait_ms, self._window_ms, columns, slates, wanted, self.held)
 
     def _stands(self, batch: IndexedBatch, stop: int) -> bool:
         """Say whether nothing that is held is due by an event."""
@@ -302,7 +303,7 @@ class _Learner:
     def copies(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return z and n. Own memory."""
         parts = self._part_count()
-        return self.held.z[:parts].copy(), self.held.n[:parts].copy()
+        return self.held.sums[:parts, Z].copy(), self.held.sums[:parts, N].copy()
 
     def sums(self) -> OnlineSums | None:
         """Return the sums of now, None = no version learns."""
@@ -346,8 +347,8 @@ class _Learner:
         self._clear()
         named = msgspec.json.decode(arrays["version"].tobytes(), type=tuple[str, str, int])
         self.version, self._manifest, self.binning = named
-        for name in ("z", "n"):
-            getattr(held, name)[: len(arrays[name])] = arrays[name]
+        for name, column in _SUMS.items():
+            held.sums[: len(arrays[name]), column] = arrays[name]
         for name in ("rates", "numbers", "totals"):
             getattr(held, name)[:] = arrays[name]
         count, rows = len(arrays["slate_request"]), len(arrays["row_item"])

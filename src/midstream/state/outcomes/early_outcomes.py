@@ -24,10 +24,11 @@ WAITING_ROW = np.dtype(
         ("newer", "i4"),
         ("next", "i4"),
         ("last", "i4"),
-        ("unused", "i4"),
+        ("item_index", "i4"),
     ]
 )
-"""72 bytes. ``next`` is the next one of the same request, ``last`` its last one, true in its first row alone."""
+"""72 bytes. ``item_index`` is that of when it came, -1 = none; ``next`` is the next one of the same request, ``last``
+its last one, true in its first row alone."""
 WAITING_META = np.dtype([("count", "i8"), ("used", "i8"), ("free", "i8"), ("oldest", "i8"), ("newest", "i8")])
 
 
@@ -43,6 +44,7 @@ def nobody_waits() -> NDArray[np.void]:
 def await_slate(
     request: np.uint64,
     item: np.uint64,
+    item_index: int,
     user: np.uint64,
     action: int,
     value: float,
@@ -62,6 +64,7 @@ def await_slate(
     row = rows[place]
     row["request"] = request
     row["item"] = item
+    row["item_index"] = item_index
     row["user"] = user
     row["action"] = action
     row["value"] = value
@@ -135,6 +138,7 @@ def read_waiting(
         await_slate(
             row["request"],
             row["item"],
+            signed(row["item_index"]),
             row["user"],
             signed(row["action"]),
             row["value"],

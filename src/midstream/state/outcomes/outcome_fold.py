@@ -6,6 +6,9 @@ few, which lie side by side.
 
 A kernel that is given room for what leaves copies a slate there before its place is taken again. When the room is full
 it stops before the event that it is at, having changed nothing for it but what it is told to go on with.
+
+What is learned of a position is counted in the cells of outcomes as well (``state.cells.outcome_cells``), if there are
+any: once it was seen, for the item that its impression named. A bit beside those of the actions says that it was.
 """
 
 from typing import Final, NamedTuple
@@ -14,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
-from midstream.core.types import IndexedBatch, Mask
 from midstream.state.cells.fold import sent
+from midstream.state.cells.outcome_cells import OutcomeCellRows, add_positions, ask_for_item
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
+from midstream.state.outcomes.outcome_columns import OutcomeColumns
 from midstream.state.outcomes.recipients import asker_of, link, unlink
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
@@ -45,6 +49,8 @@ RINGS = np.dtype([("head", "i8"), ("count", "i8"), ("used", "i8")])
 NEVER: Final = -(2**31)
 """Milliseconds until something that did not come."""
 _AFTER_MS_MAX: Final = 2**31 - 1
+COUNTED: Final = 1 << 31
+"""Among the bits of a position: it was seen, and is counted in cells. Of the table alone: no reader is given it."""
 SLATES, POSITIONS, ACTIONS = 0, 1, 2
 """Columns of the counts of a group; from ``ACTIONS`` on by number of the action, impressions last."""
 UNREAD, EVICTED, EXPIRED, JOINED, ELSEWHERE, UNATTRIBUTED, WAITING_EVICTED = range(7)
@@ -56,46 +62,6 @@ Rows = NDArray[np.void]
 Hashes = NDArray[np.uint64]
 Table = NDArray[np.int32]
 Numbers = NDArray[np.int64]
-
-
-class OutcomeColumns(NamedTuple):
-    """Columns of an ``IndexedBatch`` that are folded, and of its source, all (n,)."""
-
-    kind: NDArray[np.uint8]
-    folded: Mask
-    action: NDArray[np.int16]
-    user_hash: Hashes
-    item_hash: Hashes
-    request_hash: Hashes
-    session_hash: Hashes
-    event_time_ms: Numbers
-    log_time_ms: Numbers
-    value: NDArray[np.float64]
-    quantity: NDArray[np.float32]
-    rows: Rows
-    text: NDArray[np.uint8]
-    key: IdKey
-    """Of ids."""
-
-
-def outcome_columns(batch: IndexedBatch, rows: Rows, text: NDArray[np.uint8], key: IdKey) -> OutcomeColumns:
-    """Return the columns of a batch; ``rows`` and ``text`` are those of its source as kernels take them."""
-    return OutcomeColumns(
-        batch.kind,
-        batch.folded,
-        batch.action,
-        batch.user_hash,
-        batch.item_hash,
-        batch.request_hash,
-        batch.session_hash,
-        batch.event_time_ms,
-        batch.log_time_ms,
-        batch.value,
-        batch.quantity,
-        rows,
-        text,
-        key,
-    )
 
 
 class ServedColumns(NamedTuple):
@@ -111,6 +77,8 @@ class ServedColumns(NamedTuple):
     """Of all, by position."""
     placement: Hashes
     """Of the name of what each was served for, (m,)."""
+    counted: Table
+    """Number of the placement that cells of outcomes know each by, 0 = none names it, (m,). As ``group`` has them."""
 
 
 class OutcomeState(NamedTuple):
@@ -128,6 +96,7 @@ class OutcomeState(NamedTuple):
     waiting_meta: Rows
     counts: NDArray[np.int64]
     totals: Numbers
+    cells: OutcomeCellRows
 
 
 class Left(NamedTuple):
@@ -186,7 +155,7 @@ def fold_outcomes(
             | (requests[min(i + AHEAD, ahead)] != _NONE)
             | (requests[min(i + NEAR, ahead)] != _NONE)
         ):
-            _look_ahead(i, requests, held)
+            _look_ahead(i, requests, columns.item_index, held)
         now = signed(log_time_ms[i])
         if is_due(now, window_ms, slates, rings, waiting, meta) and not _pass_time(now, window_ms, held, left):
             return i
@@ -203,15 +172,15 @@ def fold_outcomes(
         elif kind == _IMPRESSION or (kind == _INTERACTION and columns.action[i] >= 0):
             number = impression if kind == _IMPRESSION else signed(columns.action[i])
             worth = np.nan if kind == _IMPRESSION else _worth(columns.value[i], columns.quantity[i])
-            item = columns.item_hash[i]
+            item, item_index = columns.item_hash[i], signed(columns.item_index[i])
             if item == _NONE:
                 item = _named_item(columns.rows[i], columns.text, columns.key)
             time_ms = signed(columns.event_time_ms[i])
             place = find(request, held.slates["request"], held.table)
             if place >= 0:
-                add_outcome(place, item, number, worth, time_ms, held)
+                add_outcome(place, item, item_index, number, worth, time_ms, now, held)
             else:
-                _wait(request, item, columns.user_hash[i], number, worth, time_ms, now, held)
+                _wait(request, item, item_index, columns.user_hash[i], number, worth, time_ms, now, held)
     if stop < len(columns.kind):
         _pass_time(signed(columns.log_time_ms[stop]), window_ms, held, left)
     return stop
@@ -265,9 +234,10 @@ def _serve(
         held.slates[place]["log_time_ms"] = now
         held.slates[place]["group"] = group
         link(place, asker_of(user, session), told.placement[slate], held.asked, held.askers)
+        held.asked[place]["counted"] = told.counted[slate]
         held.counts[group, SLATES] += 1
         held.counts[group, POSITIONS] += len(items)
-        _join_waiting(place, held)
+        _join_waiting(place, now, held)
     elif group < 0:
         held.totals[UNREAD] += 1
     return True
@@ -277,6 +247,7 @@ def _serve(
 def _wait(
     request: np.uint64,
     item: np.uint64,
+    item_index: int,
     user: np.uint64,
     number: int,
     worth: float,
@@ -290,7 +261,7 @@ def _wait(
         held.totals[UNATTRIBUTED] += 1
         held.totals[WAITING_EVICTED] += 1
     rows, table, meta = held.waiting, held.waiting_table, held.waiting_meta
-    await_slate(request, item, user, number, worth, time_ms, now, rows, table, meta)
+    await_slate(request, item, item_index, user, number, worth, time_ms, now, rows, table, meta)
 
 
 @kernel
@@ -349,35 +320,67 @@ def copy_slate(place: int, held: OutcomeState, left: Left) -> bool:
         source = (signed(held.slates[place]["first"]) + each) % len(held.hashes)
         left.hashes[at + each] = held.hashes[source]
         left.outcomes[at + each] = held.outcomes[source]
+        left.outcomes[at + each]["bits"] = signed(left.outcomes[at + each]["bits"]) & (COUNTED - 1)
     left.rings[0]["count"] = count + 1
     left.rings[1]["count"] = at + length
     return True
 
 
 @kernel
-def add_outcome(place: int, item: np.uint64, number: int, worth: float, time_ms: int, held: OutcomeState) -> None:
+def add_outcome(
+    place: int,
+    item: np.uint64,
+    item_index: int,
+    number: int,
+    worth: float,
+    time_ms: int,
+    now: int,
+    held: OutcomeState,
+) -> None:
     """Note an outcome at its position of a slate; count it when the slate does not have the item."""
     slate = held.slates[place]
-    at = signed(slate["first"])
+    at, impression = signed(slate["first"]), held.counts.shape[1] - ACTIONS - 1
     for _ in range(signed(slate["length"])):
         if held.hashes[at] == item and item != _NONE:
             held.totals[JOINED] += 1
             row = held.outcomes[at]
-            bit = np.uint32(1) << np.uint32(number)
-            if row["bits"] & bit == 0:
-                row["bits"] |= bit
+            before, bit = signed(row["bits"]), 1 << number
+            if before & bit == 0:
+                row["bits"] = before | bit
                 held.counts[slate["group"], ACTIONS + number] += 1
+            if held.cells.groups.shape[1] > 0 and item_index >= 0:
+                _count(place, at, item_index, before, number == impression, now, held)
             row["count"] += 1
             if not np.isnan(worth):
                 row["value"] += worth
             after = min(max(time_ms - signed(slate["log_time_ms"]), NEVER + 1), _AFTER_MS_MAX)
-            if number == held.counts.shape[1] - ACTIONS - 1:
+            if number == impression:
                 row["seen_after_ms"] = _sooner(signed(row["seen_after_ms"]), after)
             else:
                 row["acted_after_ms"] = _sooner(signed(row["acted_after_ms"]), after)
             return
         at = at + 1 if at + 1 < len(held.hashes) else 0
     held.totals[ELSEWHERE] += 1
+
+
+@kernel
+def _count(
+    place: int,
+    at: int,
+    item_index: int,
+    before: int,
+    is_seen: bool,  # noqa: FBT001  # kernels have no keywords
+    now: int,
+    held: OutcomeState,
+) -> None:
+    """Count a position of a slate in the cells of outcomes by its bits, if it was seen and they are others now."""
+    after = signed(held.outcomes[at]["bits"])
+    if is_seen and after & COUNTED == 0:
+        after |= COUNTED
+        held.outcomes[at]["bits"] = after
+    if after != before and after & COUNTED != 0:
+        known, placement = before if before & COUNTED else 0, signed(held.asked[place]["counted"])
+        add_positions(item_index, known, after, placement, signed(held.slates[place]["log_time_ms"]), now, held.cells)
 
 
 @kernel
@@ -407,7 +410,7 @@ def copy_held(start: int, held: OutcomeState, left: Left) -> int:
 
 
 @kernel
-def _join_waiting(place: int, held: OutcomeState) -> None:
+def _join_waiting(place: int, now: int, held: OutcomeState) -> None:
     """Note what has waited for a slate, in the order in which it came."""
     if held.waiting_meta[0]["count"] == 0:
         return
@@ -416,14 +419,15 @@ def _join_waiting(place: int, held: OutcomeState) -> None:
         remove(at, held.waiting["request"], held.waiting_table)
     while at >= 0:
         row = held.waiting[at]
-        following, number = signed(row["next"]), signed(row["action"])
-        add_outcome(place, row["item"], number, row["value"], signed(row["event_time_ms"]), held)
+        following, number, item_index = signed(row["next"]), signed(row["action"]), signed(row["item_index"])
+        time_ms = signed(row["event_time_ms"])
+        add_outcome(place, row["item"], item_index, number, row["value"], time_ms, now, held)
         release(at, held.waiting, held.waiting_meta)
         at = following
 
 
 @kernel
-def _look_ahead(i: int, request_hash: Hashes, held: OutcomeState) -> None:
+def _look_ahead(i: int, request_hash: Hashes, item_index: Table, held: OutcomeState) -> None:
     """Ask for what the events after one need: the entry of the table, then the slate, then its items."""
     mask, last = len(held.table) - 1, len(request_hash) - 1
     further = request_hash[min(i + FURTHER, last)]
@@ -431,6 +435,7 @@ def _look_ahead(i: int, request_hash: Hashes, held: OutcomeState) -> None:
         prefetch(held.table, signed(further) & mask, 0)
     ahead = request_hash[min(i + AHEAD, last)]
     if ahead != _NONE:
+        ask_for_item(signed(item_index[min(i + AHEAD, last)]), held.cells)
         prefetch(held.slates, signed(held.table[signed(ahead) & mask]) - 1, 0)
     near = request_hash[min(i + NEAR, last)]
     if near != _NONE and held.table[signed(near) & mask] > 0:

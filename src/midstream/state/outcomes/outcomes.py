@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import FoldStep, ServedSlates, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import IndexedBatch
+from midstream.state.cells.outcome_cells import (
+    OutcomeCellRows,
+    counted_placements,
+    has_outcome_cells,
+    own_outcome_cell_rows,
+)
 from midstream.state.outcomes.early_outcomes import WAITING_ROW, nobody_waits, read_waiting, write_waiting
+from midstream.state.outcomes.outcome_columns import outcome_columns
 from midstream.state.outcomes.outcome_fold import (
     ACTIONS,
     ELSEWHERE,
@@ -46,7 +53,6 @@ from midstream.state.outcomes.outcome_fold import (
     copy_slate,
     fold_outcomes,
     forget_users,
-    outcome_columns,
 )
 from midstream.state.outcomes.recipients import (
     ASKED,
@@ -64,7 +70,7 @@ from midstream.state.outcomes.served_parser import (
     hash_placements,
 )
 from midstream.state.outcomes.served_slates import read_slates
-from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER_NUMBER, SlateGroup, SlateGroups
+from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER_NUMBER, SlateGroup, SlateGroups, base_placement
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.hash_table import fill, find, table_size
 from midstream.state.structures.kernel import frozen_columns
@@ -150,8 +156,13 @@ def outcome_bytes(settings: FoldSettings) -> int:
 class Outcomes:
     """The slates that are held, the outcomes that wait for theirs, and the sums."""
 
-    def __init__(self, settings: FoldSettings) -> None:
-        """Reserve the maxima; pages are paid when touched."""
+    def __init__(self, settings: FoldSettings, cells: OutcomeCellRows | None = None) -> None:
+        """Reserve the maxima; pages are paid when touched.
+
+        Args:
+            settings: Decide what the state is after the same events.
+            cells: Rows of cells that this table writes; None = rows of its own, for whoever reads none of them.
+        """
         limits = settings.limits
         self._names = settings.action_names()
         self._window_ms = settings.outcome_window.ms
@@ -170,6 +181,8 @@ class Outcomes:
         self._totals = np.zeros(TOTALS, dtype=np.int64)
         self._groups = SlateGroups(self._window_ms)
         self._nowhere = _Room(0, 0)
+        self._counts_items = has_outcome_cells(settings)
+        self._placements = counted_placements(settings)
         self.leaving: Leaving | None = None
         """Is given each slate as it leaves the table, in the order of the log, some at a time, by the thread
         that folds this table, which in long batches is not the caller's. No part of the state."""
@@ -186,6 +199,7 @@ class Outcomes:
             self._waiting_meta,
             self._counts,
             self._totals,
+            cells if cells is not None else own_outcome_cell_rows(settings),
         )
         _, _, told = self._read(self._slates, self._hashes.view(np.uint8), np.empty(0, dtype=np.int64))
         self.rows = OutcomeRows(self._window_ms, told, self._held, self._nowhere.left, self._key)
@@ -194,6 +208,11 @@ class Outcomes:
     def __len__(self) -> int:
         """Return the number of slates that are held."""
         return int(self._rings["count"][0])
+
+    @property
+    def _waiting_names(self) -> tuple[str, ...]:
+        """What is kept of outcomes that wait: the place of the item only where cells count it."""
+        return (*_WAITING, "item_index") if self._counts_items else _WAITING
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -342,7 +361,8 @@ class Outcomes:
             "placement": self._asked["placement"][slates],
             "item_hash": self._hashes[positions],
             **{name: np.ascontiguousarray(outcome[name]) for name in OUTCOME.names or ()},
-            **{f"waiting_{name}": np.ascontiguousarray(waiting[name]) for name in _WAITING},
+            **{f"waiting_{name}": np.ascontiguousarray(waiting[name]) for name in self._waiting_names},
+            **({"counted": self._asked["counted"][slates]} if self._counts_items else {}),
             **self._groups.arrays(),
             "counts": self._counts[self._groups.numbers()],
             "totals": self._totals.copy(),
@@ -363,11 +383,11 @@ class Outcomes:
         self._rings["count"] = count, positions
         self._rings["used"] = np.maximum(self._rings["used"], self._rings["count"])
         fill(self._slates["request"], count, self._table)
-        for name in ("asker", "placement"):
+        for name in ("asker", "placement", *(["counted"] if self._counts_items else [])):
             self._asked[name][:count] = arrays[name]
         relink(0, count, self._asked, self._askers)
         waiting = np.zeros(len(arrays["waiting_request"]), dtype=WAITING_ROW)
-        for name in _WAITING:
+        for name in self._waiting_names:
             waiting[name] = arrays[f"waiting_{name}"]
         self._await(waiting)
         self._groups.restore(arrays)
@@ -403,8 +423,8 @@ class Outcomes:
         placements = np.zeros(len(served), dtype=np.uint64)
         if len(served):
             hash_placements(text, spans, self._key, placements)
-        groups = np.full(len(served), -1, dtype=np.int32)
-        return spans, slates, ServedColumns(served, groups, slates.start, slates.items, placements)
+        groups, counted = np.full(len(served), -1, dtype=np.int32), np.zeros(len(served), dtype=np.int32)
+        return spans, slates, ServedColumns(served, groups, slates.start, slates.items, placements, counted)
 
     def _numbered(self, batch: IndexedBatch, spans: Numbers, told: ServedColumns) -> Iterator[int]:
         """Number the groups of what was served; yield up to which event to fold before one takes another's place."""
@@ -422,6 +442,8 @@ class Outcomes:
                 self._counts[outdated] = 0
                 self._groups.take_over(outdated, group)
             told.group[number] = self._groups.number(group, now_ms)
+            if self._placements:
+                told.counted[number] = self._placements.get(base_placement(placement), 0)
         yield len(batch)
 
     def _held_places(self) -> tuple[Numbers, Numbers]:

@@ -15,8 +15,9 @@ from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import IdKey, id_hash
 from midstream.state.structures.kernel import kernel, signed
 
-ASKED = np.dtype([("asker", "u8"), ("placement", "u8"), ("older", "i4"), ("unused", "i4")])
-"""24 bytes beside each slate. ``asker`` 0 = nobody's; ``older`` is the place of the asker's slate before, -1 = none."""
+ASKED = np.dtype([("asker", "u8"), ("placement", "u8"), ("older", "i4"), ("counted", "i4")])
+"""24 bytes beside each slate. ``asker`` 0 = nobody's; ``older`` is the place of the asker's slate before, -1 = none;
+``counted`` the number of the placement that cells of outcomes know it by, 0 = none names it."""
 RECENT_SLATES_MAX: Final = 200
 """Slates of one asker that a question reads, the newest of its placement: eight an hour for a day, 40 µs at most."""
 RECENT_STEPS_MAX: Final = 2_000

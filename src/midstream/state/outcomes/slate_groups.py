@@ -16,6 +16,18 @@ GROUPS_MAX = 1_024
 """100 placements x 3 tiers x some plans of each; 1,024 x 19 counts of 8 bytes are 156 kB."""
 TEXT_BYTES_MAX = 64
 """As long as a name in a configuration may be."""
+VARIANT_MARK = "@"
+"""In the name of a placement, before what says which variant of it answered (``experiments.names``)."""
+
+
+def base_placement(name: str) -> str:
+    """Return the placement that was asked, also where a variant of it answered.
+
+    Example:
+        >>> base_placement("home@colour.blue"), base_placement("home")
+        ('home', 'home')
+    """
+    return name.partition(VARIANT_MARK)[0]
 
 
 class SlateGroup(NamedTuple):
