@@ -1,7 +1,7 @@
 """Thompson sampling over the items of a shelf, fed by joined outcomes: regret, delay and change, in seeded worlds.
 
-A shelf of 20 items with planted click rates shows three at a time. Slates, impressions and clicks are events of a log;
-the columns that the selector reads are declared features of the state that folded them.
+A shelf has 20 banners with planted click rates and shows one at a time. Slates, impressions and clicks are events of a
+log; the columns that the selector reads are declared features of the state that folded them.
 """
 
 import heapq
@@ -24,8 +24,8 @@ from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, StateLimits
 from tests.support.events import START_MS, served_body
 
-ITEMS, PLACES, SLATES, STEP_MS = 20, 3, 4_000, 10_000
-SEEDS = range(3)
+ITEMS, PLACES, SLATES, STEP_MS = 20, 1, 4_000, 10_000
+SEEDS = range(2)
 HOUR_MS = 3_600_000
 CHUNK = 20
 """Slates between two folds: of those that come within three minutes."""
@@ -54,7 +54,7 @@ class Shelf:
     delay_ms: int
     fold: Fold = field(default_factory=lambda: Fold(SETTINGS))
     regret: list[float] = field(default_factory=list[float])
-    """Of each slate: clicks expected of the three best items, less those expected of its own."""
+    """Of each slate: clicks expected of the best items, less those expected of its own."""
     coming: list[tuple[int, int, Event]] = field(default_factory=list[tuple[int, int, Event]])
     """Clicks that are on their way, by time and number."""
 
@@ -114,10 +114,10 @@ def regret(name: str, delay_ms: int = 0) -> np.ndarray:
 def test_thompson_loses_less_than_chance_and_than_epsilon_greedy():
     """Over all slates, and of the last quarter hardly anything."""
     found = {name: float(regret(name).sum()) for name in SELECTORS}
-    assert found["thompson"] < 0.35 * found["uniform"]
+    assert found["thompson"] < 0.4 * found["uniform"]
     assert found["thompson"] < 0.85 * found["greedy"]
     late = {name: float(regret(name)[-SLATES // 4 :].mean()) for name in SELECTORS}
-    assert late["thompson"] < 0.15 * late["uniform"]
+    assert late["thompson"] < 0.3 * late["uniform"]
     assert late["thompson"] < late["greedy"]
 
 
@@ -125,8 +125,8 @@ def test_clicks_that_come_an_hour_late_are_learned_all_the_same():
     """Nothing is known in the first hour, and then as much as of clicks that come at once."""
     late = regret("thompson", HOUR_MS)
     first = HOUR_MS // STEP_MS
-    assert late.sum() < 0.5 * regret("uniform").sum()
-    assert late[-SLATES // 4 :].mean() < 0.2 * regret("uniform")[-SLATES // 4 :].mean()
+    assert late.sum() < 0.6 * regret("uniform").sum()
+    assert late[-SLATES // 4 :].mean() < 0.35 * regret("uniform")[-SLATES // 4 :].mean()
     assert late[first : 2 * first].mean() < late[:first].mean()
 
 

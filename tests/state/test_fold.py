@@ -49,7 +49,7 @@ STEP_MS = 16_000
 """Between events: three months in all, so landmarks move and days leave the longest window."""
 SEED = 4
 ERASURE_LOGS = 100
-LAYOUT = (20, "836a026da0738c87", 3)
+LAYOUT = (21, "836a026da0738c87", 3)
 """The kernel version, a hash of the names and types of all arrays, and the format of snapshots."""
 HAND_OVER = """
 from midstream.state.fold import Fold

@@ -163,8 +163,9 @@ class OutcomeRate(OutcomeFeature, frozen=True, tag="outcome_rate"):
 
     def expressions(self) -> Columns:
         """Return (a + k * A / P) / (p + k) of fading counts, capitals over all items."""
-        counts = ((scope, each) for scope in ("item_outcomes", "outcomes") for each in (self.actions, (IMPRESSION,)))
-        acted, seen, every_acted, every_seen = (column(self.cell(*each, self.half_life.ms)) for each in counts)
+        of, ms = (self.actions, (IMPRESSION,)), self.half_life.ms
+        acted, seen = (column(self.cell("item_outcomes", each, ms)) for each in of)
+        every_acted, every_seen = (column(self.cell("outcomes", each, ms)) for each in of)
         prior = every_acted / every_seen * self.smoothing
         return {self.name: (acted + prior) / (seen + self.smoothing)}
 
