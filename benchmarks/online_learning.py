@@ -1,9 +1,10 @@
 """The fold with a model that goes on learning beside the fold without: the same log, in turns, in CPU time.
 
 ``python benchmarks/online_learning.py`` folds answers of ten items, all of them seen, a tenth clicked, and as many
-views beside them as ``--views`` says, into a state without such a model and into one with. Prints nanoseconds an event
-of both, least and median over batches, by the number of inputs; and of a state that declares a model of which no
-version was promoted.
+views beside them as ``--views`` says, into a state without such a model and into one with; into one with counts of
+items by outcome beside it, fading clicks and impressions of a placement and the rate; and into one that declares a
+model of which no version was promoted. Prints nanoseconds an event of each, least and median over batches, and the
+median over batches of what it takes more than the first, by the number of inputs.
 """
 
 import argparse
@@ -13,10 +14,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
+from midstream.features.kinds.kinds import AnyFeature, OutcomeCount, OutcomeRate, cells_of
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl, FtrlOptions, fit_ftrl
 from midstream.models.rows.online_sums import online_sums, packed_bins
@@ -24,6 +27,11 @@ from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, OnlineModel, StateLimits
 
+FEATURES = (
+    OutcomeCount(name="clicked", actions=("click",), placement="home", half_life=(Duration("7d"),)),
+    OutcomeCount(name="seen", actions=("impression",), placement="home", half_life=(Duration("7d"),)),
+    OutcomeRate(name="rate", actions=("click",), placement="home"),
+)
 START_MS = 1_750_000_000_000
 ITEMS, USERS, SLATE = 20_000, 50_000, 10
 
@@ -40,23 +48,28 @@ def main() -> None:
     for inputs in options.inputs:
         model = fitted(inputs)
         declared = (OnlineModel("m", ("click",)),)
-        folds = {"without": state(()), "unused": state(declared), f"{inputs} inputs": state(declared)}
-        promote(folds[f"{inputs} inputs"], model)
-        found: dict[str, list[float]] = {name: [] for name in folds}
+        name, both = f"{inputs} inputs", f"{inputs} inputs and items"
+        folds = {"without": state(()), "unused": state(declared), name: state(declared), "items": state((), FEATURES)}
+        folds[both] = state(declared, FEATURES)
+        promote(folds[name], model)
+        promote(folds[both], model)
+        found: dict[str, list[float]] = {each: [] for each in folds}
         for batch in log(model, options.events, options.step, options.views):
-            for name, fold in folds.items():
+            for each, fold in folds.items():
                 began = time.process_time_ns()
                 fold.apply(fold.log_position, batch)
-                found[name].append((time.process_time_ns() - began) / len(batch))
-        for name, each in found.items():
-            print(f"{name}: least {min(each[1:]):,.0f} ns an event, median {np.median(each[1:]):,.0f}")
-        learned = folds[f"{inputs} inputs"].online.totals["online_learned"]
+                found[each].append((time.process_time_ns() - began) / len(batch))
+        for each, times in found.items():
+            more = np.median(np.array(times[1:]) / np.array(found["without"][1:])) - 1
+            print(f"{each}: least {min(times[1:]):,.0f} ns an event, median {np.median(times[1:]):,.0f}, {more:+.1%}")
+        learned = folds[name].online.totals["online_learned"]
         print(f"{learned:,} rows learned of {options.events:,} events")
 
 
-def state(online: tuple[OnlineModel, ...]) -> Fold:
+def state(online: tuple[OnlineModel, ...], features: Sequence[AnyFeature] = ()) -> Fold:
     """Return an empty state."""
-    return Fold(FoldSettings(online=online, limits=StateLimits(click_items_max=200_000)))
+    limits = StateLimits(click_items_max=200_000)
+    return Fold(FoldSettings(online=online, cells=cells_of(features), limits=limits))
 
 
 def fitted(inputs: int) -> Ftrl:
