@@ -27,11 +27,9 @@ from midstream.state.cells.layout import (
     MODE,
     NOTHING,
     OF,
-    OUTCOMES,
     PERIOD,
     PLACE,
     REST,
-    SCOPE,
     STOP,
     STRIDE,
     TAKES,
@@ -143,8 +141,6 @@ def fold_cells(
     is_new = np.zeros(pairs_max, dtype=np.bool_)
     for g in range(groups.shape[1]):
         group = groups[:, g].copy()
-        if group[SCOPE] >= OUTCOMES:
-            continue
         pairs = place_events(
             group, counts[:, g], number, user_index, user_hash, user_is_new, session_number, item_index, item_hash,
             codes, keys, tables, metas[g : g + 1], event_of, row_of, is_new,

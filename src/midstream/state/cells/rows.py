@@ -90,6 +90,8 @@ def place_events(
         is_new: The row starts cold.
     """
     scope, found = group[SCOPE], 0
+    if scope >= OUTCOMES:  # the join of outcomes writes those
+        return 0
     if scope in (GLOBAL, USER, ITEM):
         return _place_known(scope, counts, number, user_index, user_is_new, item_index, event_of, row_of, is_new)
     second = np.empty(len(event_of), dtype=np.uint64)
