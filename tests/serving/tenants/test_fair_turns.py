@@ -1,6 +1,7 @@
 """Fair turns: whoever sends much waits behind its own requests, and nobody else does."""
 
 import asyncio
+import os
 from time import perf_counter
 
 from midstream.serving.tenants.fair_turns import FairTurns
@@ -152,3 +153,35 @@ def test_a_queue_that_may_hold_nobody_leaves_none_behind():
         return await asyncio.wait_for(waits, 5)
 
     assert asyncio.run(main())
+
+
+def test_what_is_read_during_an_answer_is_seen_before_the_next_choice():
+    """A request whose bytes came in the tenth answer of a flood is behind one further one at most, and not three."""
+    clock, order = Loop(), []
+
+    async def main():
+        loop, turns = asyncio.get_running_loop(), FairTurns(clock)
+        reads, writes = os.pipe()
+        quiet = []
+
+        async def request(tenant):
+            assert await turns.turn(tenant, 1_000)
+            order.append(tenant)
+            clock.seconds += 0.001
+            if len(order) == 10:
+                os.write(writes, b"x")
+
+        def came():
+            os.read(reads, 1)
+            quiet.append(loop.create_task(request("quiet")))
+
+        loop.add_reader(reads, came)
+        await request("quiet")  # from then on two tenants ask
+        await asyncio.gather(*(request("noisy") for _ in range(40)))
+        await asyncio.gather(*quiet)
+        loop.remove_reader(reads)
+        os.close(reads)
+        os.close(writes)
+
+    asyncio.run(main())
+    assert order.index("quiet", 1) - 10 <= 1
