@@ -129,6 +129,9 @@ def play(make_keyed, folder, requests, seed):
     publish_keys(folder)
     provider = IdentityProvider(identity_options("shop"), folder, time.monotonic, lambda: time.time_ns() // 1_000_000)
     keyed = make_keyed(tokens=provider.identify)
+    put = keyed.client.placing.put
+    # As the engine, which keeps what a placement leaves out with its default; pages show it.
+    keyed.client.placing.put = lambda name, told, said: put(name, {"slate_size": 20, **told}, said)
     dice = random.Random(seed)  # noqa: S311  a test
     made = {each: {each} for each in SCOPES} | {"both": {"events:write", "recommend"}}
     keys = {name: keyed.make(*held, name=name.replace(":", "-")) for name, held in made.items()}
