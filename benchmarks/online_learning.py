@@ -54,8 +54,11 @@ def main() -> None:
         promote(folds[name], model)
         promote(folds[both], model)
         found: dict[str, list[float]] = {each: [] for each in folds}
+        names = list(folds)
         for batch in log(model, options.events, options.step, options.views):
-            for each, fold in folds.items():
+            names = [*names[1:], names[0]]  # the first one finds the batch in no cache
+            for each in names:
+                fold = folds[each]
                 began = time.process_time_ns()
                 fold.apply(fold.log_position, batch)
                 found[each].append((time.process_time_ns() - began) / len(batch))
