@@ -30,7 +30,7 @@ class ServedHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     items: tuple[str, ...]
     exclude: tuple[str, ...]
     filter: str | None
-    context: dict[str, str]
+    context: Mapping[str, object]
     fetched: dict[str, bytes]
     config_hash: str
     fold_version: str

@@ -132,9 +132,7 @@ def test_a_question_that_no_program_has_goes_to_the_pipeline() -> None:
     told: tuple[dict[str, object], ...] = (
         {"items": ("item-1", "item-2", "item-1")},
         {"items": ()},
-        {"context": {"hour": 3}},
         {"filter": "item.available"},
-        {"fields": ("price",)},
         {"item_fields": {"item-1": {"own": 1.0}}},
         {"explain": True},
         {"reasons": "en"},

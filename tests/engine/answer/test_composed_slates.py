@@ -16,6 +16,7 @@ import pytest
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.core.durations import Duration
+from midstream.core.errors import RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, Models, Score
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
@@ -36,6 +37,7 @@ from midstream.ranking.selectors.epsilon_greedy import EpsilonGreedy
 from midstream.ranking.selectors.plackett_luce import PlackettLuce
 from midstream.ranking.selectors.thompson import Thompson
 from midstream.serving.slates.recommendations import RecommendationBody
+from midstream.state.structures.hashing import id_hash
 from tests.engine.answer.test_compiled_slates import LIMITS, STREAM, Both, answered, random_placement, random_question
 from tests.support.events import random_events
 
@@ -48,9 +50,16 @@ RULES = (
     Promote(name="some", where='item.category == "c2"', min=0.3),
     Promote(name="few", where='item.category == "c3"', max=0.2),
     NewItems(name="fresh", within=Duration("1d"), positions=(0, 3)),
+    Boost(name="in the app", where='item.brand == "b1"', factor=3.0, when='context.channel == "app"'),
     Boost(name="over", where='item.category == "c0"', factor=9.0, end="2001-01-01T00:00:00Z"),
 )
 """Any of them."""
+CONDITIONS = (
+    'item.category != "c3"',
+    'item.available and item.brand != "b1"',
+    'context.channel == "app" or item.category == "c1"',
+)
+"""Of a placement, or of a request."""
 KINDS = ("plain", "ties", "gaps", "zeros", "one", "small", "large", "none", "beyond")
 
 
@@ -105,6 +114,10 @@ def composed_placement(dice: np.random.Generator, number: int) -> Placement:
             more["selector"] = Thompson(acts="purchases", impressions="views_1d", keep=keep, pool=pool)
     if dice.random() < 0.5:
         more["rules"] = tuple(each for each in RULES if dice.random() < 0.5)
+    if dice.random() < 0.4:
+        more["filter"] = str(dice.choice(CONDITIONS))
+    if dice.random() < 0.3:
+        more["exclude"] = {"purchase": "7d"}
     placement = random_placement(dice, number)
     candidates_max = int(dice.choice([placement.slate_size + 100, 500]))
     return msgspec.structs.replace(placement, **more, candidates_max=candidates_max)
@@ -137,7 +150,7 @@ def test_replies_and_records_are_those_of_the_pipeline(seed: int) -> None:
 
     async def work(both: Both) -> None:
         with_models(both)
-        fold, start = both.rig.engine.fold, 0
+        fold, start, filtered = both.rig.engine.fold, 0, 0
         while start < len(batch):
             part = batch.rows[start : start + int(dice.integers(1, 200))]
             fold.apply(LogPosition(fold.log_position), EventBatch(part, batch.text))
@@ -149,8 +162,15 @@ def test_replies_and_records_are_those_of_the_pipeline(seed: int) -> None:
                 assert both.obstacle(placement) == ""
                 both.rig.engine.guards._watched.clear()  # a scorer without numbers leaves a placement to the pipeline
                 both.forget_misses(placement)
-                both.ways[await both.same(random_question(dice, placement))] += 1
+                question = msgspec.json.decode(random_question(dice, placement), type=RecommendationBody)
+                own = str(dice.choice(CONDITIONS)) if dice.random() < 0.2 else None
+                entry = both.rig.engine._answering.compiled._entry(both.rig.engine.plan(placement))
+                if entry.composed is not None:
+                    question = msgspec.structs.replace(question, filter=own)
+                    filtered += own is not None
+                both.ways[await both.same_of(question)] += 1
         assert both.ways["compiled"] > 100, "else this test says nothing"
+        assert filtered > 20
         assert not both.ways["pipeline"]
         assert any(name.startswith("rule_actions") for name in counted(both))
 
@@ -185,6 +205,67 @@ def test_drawn_slates_are_the_kernels(selector: PlackettLuce | EpsilonGreedy, ki
 
     more = {"features": (), "scorers": ()} if kind == "blend" else {"scorers": (ModelScorer(name=kind),)}
     asked(composed(selector=selector, **more), work)
+
+
+def test_a_context_decides_and_a_wrong_one_is_refused() -> None:
+    """A condition on the context holds or not; a value of another kind is the pipeline's to name."""
+
+    async def work(both: Both) -> None:
+        slates = []
+        plain = RecommendationBody(placement="default", user_id="user-1", n=30)
+        for channel in ("app", "web"):
+            question = msgspec.structs.replace(plain, context={"channel": channel})
+            found = both.rig.engine.encoded_slate(question, "default")
+            assert isinstance(found, EncodedSlate)
+            slates.append(bytes(found.items))
+            both.served.clear()
+            assert await both.same_of(question) == "compiled"
+        assert slates[0] != slates[1]
+        wrong = msgspec.structs.replace(plain, context={"channel": 7})
+        assert isinstance(both.rig.engine.encoded_slate(wrong, "default"), Stamp)
+        with pytest.raises(RequestInvalid, match="channel"):
+            await both.rig.engine.recommend(wrong.ask("default"))
+
+    rule = Boost(name="in the app", where='item.category == "c1"', factor=30.0, when='context.channel == "app"')
+    asked(composed(rules=(rule,)), work)
+
+
+SERVED: dict[str, dict[str, object]] = {
+    "an age": {"exclude": {"served": "1h"}},
+    "a number": {"exclude": {"served": 2}, "features": (), "scorers": ()},
+    "a cap over a time": {"caps": (Cap(attribute="category", max=2, within=Duration("1d")),)},
+    "all with a drawing selector": {
+        "exclude": {"served": 1},
+        "caps": (Cap(attribute="category", max=4, within=Duration("1d")), Cap(attribute="brand", max=3)),
+        "selector": PlackettLuce(),
+    },
+}
+
+
+@pytest.mark.parametrize("more", SERVED.values(), ids=SERVED.keys())
+def test_what_was_served_before_counts(more: dict[str, object]) -> None:
+    """Of the same user and of nobody else, once its record is folded; until then the pipeline waits for it."""
+
+    async def work(both: Both) -> None:
+        fold, seen, ways = both.rig.engine.fold, set[str](), Counter[str]()
+        for number in range(12):
+            both.forget_misses("default")
+            body = {"placement": "default", "user_id": f"user-{number % 3}", "session_id": "session-0-1", "n": 9}
+            question = msgspec.json.decode(json.dumps(body), type=RecommendationBody)
+            way = await both.same_of(question)
+            ways[way] += 1
+            if way != "compiled":
+                continue
+            assert both.last is not None
+            both.ahead.add_hashes(id_hash(f"user-{number % 3}", fold.vocabulary.id_key), 0, 7)
+            assert both.rig.engine.encoded_slate(question, "default") is None, "its last record is not folded"
+            both.ahead._last.clear()
+            fold.apply(LogPosition(fold.log_position), build((both.last._replace(log_time_ms=both.rig.now_ms),)))
+            seen.add(str(decode_body(both.last.body).ids))
+        assert ways["compiled"] > 5
+        assert len(seen) > 3, "what was served changes what is served"
+
+    asked(composed(**more), work)
 
 
 THOMPSON = Thompson(acts="purchases", impressions="views_1d", pool=30)

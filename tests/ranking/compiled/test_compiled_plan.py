@@ -47,7 +47,7 @@ def test_candidates_and_moment_are_those_of_the_pipeline() -> None:
             items=items,
             exclude=("item-2",),
         )
-        is_found = compiled.gather(query, SHORTLIST)
+        is_found = compiled.gather(query, SHORTLIST, Account())
         theirs = shortlist(PlanRun(plan, fold.moment(query, plan.models), Account())).candidates
         if not is_found:
             assert size == 100

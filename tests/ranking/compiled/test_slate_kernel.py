@@ -48,7 +48,7 @@ def scored(compiled: CompiledPlan, composed: ComposedPlan, size: int, score: np.
     """Put a shortlist into the room, with these scores from the front on; return all scores."""
     query = Query("r", "default", None, None, size, TimestampMs(compiled.fold.log_time_ms), 1)
     assert composed.ask(query, Account()) is not None  # the codes of the attributes
-    assert compiled.gather(query, SHORTLIST)
+    assert compiled.gather(query, SHORTLIST, Account())
     count = compiled.counts[PASSED]
     compiled.room.blended[:count] = np.resize(score, count)
     return compiled.room.blended[:count]

@@ -14,18 +14,20 @@ the deadline is not looked at within it. Where it takes longer than a part may, 
 for a while, whose boundaries say which part it is; and it does so while the circuit breaker watches any part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine.answer.answer_spans import KERNEL, add_part_spans, note_kernel_answer
-from midstream.engine.answer.pending_served import ServedAhead
+from midstream.engine.answer.item_texts import with_fields
+from midstream.engine.answer.pending_served import ServedAhead, askers_of
+from midstream.engine.answer.query_mapping import fields_of
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.live import LiveState
-from midstream.engine.requests.schema import RankQuestion, RecommendationQuestion
+from midstream.engine.requests.schema import Context, RankQuestion, RecommendationQuestion
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Removal
 from midstream.events.schema import Event
@@ -44,6 +46,7 @@ from midstream.ranking.compiled.machine_code import has_code, has_slate_code
 from midstream.ranking.compiled.program import NotCompiled
 from midstream.ranking.compiled.room import GIVEN_MAX
 from midstream.ranking.compiled.rooms import Rooms
+from midstream.ranking.filters.expression_filter import request_faults
 from midstream.ranking.pipeline import Shortlister
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
@@ -88,7 +91,7 @@ class EncodedSlate(NamedTuple):
     request_id: str
     placement: str
     """As it was asked for."""
-    items: memoryview
+    items: memoryview | bytes
     """Inner part of the array of items. Valid until the next question."""
     log_position: str
     """Token of the state's log position."""
@@ -128,6 +131,10 @@ class _Asked(NamedTuple):
     exclude: tuple[str, ...]
     given: tuple[str, ...]
     """The caller's own, which alone are put in an order; none = any item may be chosen."""
+    context: Context
+    """Of the request: features and conditions read it, and the record has it."""
+    filter: str | None
+    """A condition of the request's own."""
 
 
 class _Usable(NamedTuple):
@@ -208,7 +215,7 @@ class CompiledSlates:
         return EncodedSlate(
             request_id=stamp.request_id,
             placement=placement,
-            items=compiled.text[: compiled.counts[room.TEXT_END]],
+            items=self._texts_of(compiled, question.fields),
             log_position=self._token_of(fold.log_position),
             state_age_ms=max(0, stamp.now_ms - fold.log_time_ms) if fold.log_time_ms else 0,
             config_hash=plan.config_hash,
@@ -218,6 +225,13 @@ class CompiledSlates:
             not_selected=compiled.counts[room.PASSED] - compiled.counts[room.CHOSEN] if given else 0,
             arm=arm_of(plan.name) if self._live.routing.variants else NO_ARM,
         )
+
+    def _texts_of(self, compiled: CompiledPlan, fields: Sequence[str]) -> memoryview | bytes:
+        """Return the items of the last slate as the inner part of a JSON array, with attributes of each."""
+        text = compiled.text[: compiled.counts[room.TEXT_END]]
+        if not fields:
+            return text
+        return with_fields(text, fields_of(self._live.fold.items, compiled.chosen().tolist(), fields))
 
     def _usable(self, question: RecommendationQuestion | RankQuestion, placement: str) -> tuple[_Usable, int] | None:
         """Return what makes the slates of a question, and its size; None = the pipeline has to answer."""
@@ -240,9 +254,11 @@ class CompiledSlates:
             isinstance(compiled, NotCompiled)
             or compiled.obstacle
             or not is_usual(question)
+            or (question.filter is not None and entry.composed is None)
             or not 1 <= size <= size_max
             or not (question.min_log_position is None or self._has(question.min_log_position))
             or not self._may_run(plan)
+            or (plan.reads_served and self._is_awaited(question))
             or compiled.texts.skips(size)  # the last one, as it counts
         ):
             return None
@@ -261,7 +277,7 @@ class CompiledSlates:
         """Ask the kernel, and judge its time; return what ``CompiledPlan.ask`` does."""
         ids = (asked.user_id or "", asked.session_id or "", stamp.request_id)
         began, worked_s = self._begun(compiled.plan)
-        code = compiled.ask(ids, asked[2:], size, stamp.now_ms)
+        code = compiled.ask(ids, (asked.items, asked.exclude, asked.given), size, stamp.now_ms)
         ended = self._live.host.monotonic()
         self._judge(compiled.plan, ended - began, worked_s)
         if (trace := current()) is not None:
@@ -281,8 +297,12 @@ class CompiledSlates:
             seed=seed,
             items=asked.items,
             exclude=asked.exclude,
+            context=asked.context,
+            filter=asked.filter,
             given=asked.given,
         )
+        if request_faults(plan.filters, query, plan.context_readers):
+            return None  # the pipeline says which
         _, worked_s = self._begun(plan)
         account = Account((), lambda: until - monotonic())
         if (trace := current()) is not None:
@@ -341,6 +361,12 @@ class CompiledSlates:
         """Return the clock at the begin of a call, and what the processor had worked, None = it is not measured."""
         now = self._live.host.monotonic()
         return now, self._worked_s() if now < self._suspected_until.get(plan.name, now) else None
+
+    def _is_awaited(self, question: RecommendationQuestion | RankQuestion) -> bool:
+        """Return whether a record of an earlier answer to the same user or session is not folded yet."""
+        if self._ahead is None:
+            return False
+        return self._ahead.awaits(askers_of(self._live.fold, question.user_id, question.session_id))
 
     def _has(self, token: str) -> bool:
         """Return whether the state has the log position of a token; a wait, or a refusal, is the other way's."""
@@ -401,22 +427,25 @@ class CompiledSlates:
         retrieved, removed = compiled.told(counts)
         head = ServedHead(
             RECORD_VERSION, self._live.fold.log_position, stamp.request_id, plan.name, asked.user_id,
-            asked.session_id, sized.size, stamp.now_ms, stamp.seed, asked.items, asked.exclude, None, {}, {},
-            plan.config_hash, plan.fold_version, told.scorer, FULL, len(asked.given) or counts[room.FOUND],
-            counts[room.PASSED], compiled.source_names, retrieved, removed, (),
+            asked.session_id, sized.size, stamp.now_ms, stamp.seed, asked.items, asked.exclude, asked.filter,
+            asked.context, {}, plan.config_hash, plan.fold_version, told.scorer, FULL,
+            len(asked.given) or counts[room.FOUND], counts[room.PASSED], compiled.source_names, retrieved, removed, (),
         )  # fmt: skip
         tail = told.tail
         if asked.given:
             tail = (tail or ServedTail())._replace(given=asked.given)
         items = compiled.record[: counts[room.RECORD_END]]
         took_us = microseconds(self._live.host.monotonic() - stamp.began_s)
-        parts = (head, items) if tail is None else (head, items, tail.encoded())
+        if tail is None:
+            body = joined_body(head, items, took_us=took_us)
+        else:
+            body = joined_body(head, items, tail.encoded(), took_us)
         event = Event(
             Kind.SERVED,
             user_id=asked.user_id or "",
             session_id=asked.session_id or "",
             request_id=stamp.request_id,
-            body=joined_body(*parts, took_us=took_us),
+            body=body,
             event_time_ms=stamp.now_ms,
         )
         self._outbox.add(event)
@@ -442,19 +471,12 @@ def is_usual(question: RecommendationQuestion | RankQuestion) -> bool:
         is_other = len(set(question.items)) < len(question.items)  # the pipeline says which
     else:
         is_other = bool(question.cursor)
-    return not (
-        is_other
-        or question.context
-        or question.item_fields
-        or question.fields
-        or question.explain
-        or question.filter is not None
-        or question.reasons is not None
-    )
+    return not (is_other or question.item_fields or question.explain or question.reasons is not None)
 
 
 def _asked_of(question: RecommendationQuestion | RankQuestion) -> _Asked:
     """Return what a question asks."""
-    if isinstance(question, RankQuestion):
-        return _Asked(question.user_id, question.session_id, question.basket, question.exclude, question.items)
-    return _Asked(question.user_id, question.session_id, question.items, question.exclude, ())
+    basket, given = (question.basket, question.items) if isinstance(question, RankQuestion) else (question.items, ())
+    return _Asked(
+        question.user_id, question.session_id, basket, question.exclude, given, question.context, question.filter
+    )

@@ -55,6 +55,12 @@ class ServedAhead:
             if len(self._added) > ADDED_MAX:
                 self._look_up()
 
+    def awaits(self, askers: Iterable[int]) -> bool:
+        """Return whether ``seen`` would wait for a record of some users."""
+        while self._added:
+            self._look_up()
+        return any(not self._holds(found[0]) for each in askers if (found := self._last.get(each)) is not None)
+
     async def seen(self, askers: Iterable[int], until: float) -> bool:
         """Wait until the state has the served records of some users, for half of the remaining time at most.
 

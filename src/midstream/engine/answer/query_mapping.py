@@ -108,7 +108,7 @@ def answer_of(served: Served, ask: Ask, fold: Fold, position: str, *, read_your_
     indices = served.candidates.item_index[chosen]
     ids = fold.vocabulary.item_ids(indices)
     scores: list[float] = served.score[chosen].tolist()
-    fields = _fields(fold.items, indices.tolist(), ask.fields) if ask.fields else repeat(None, len(ids))
+    fields = fields_of(fold.items, indices.tolist(), ask.fields) if ask.fields else repeat(None, len(ids))
     first = served.query.first_position
     age_ms = served.query.now_ms - fold.log_time_ms if fold.log_time_ms else 0
     arm = arm_of(served.query.placement)
@@ -203,8 +203,8 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
         values.add(served.features.names, served.features.values[chosen])
 
 
-def _fields(items: Items, indices: list[int], names: tuple[str, ...]) -> list[Mapping[str, object]]:
-    """Return the requested attributes of each item."""
+def fields_of(items: Items, indices: Sequence[int], names: Sequence[str]) -> list[Mapping[str, object]]:
+    """Return the requested attributes of each item; what it lacks is left out."""
     found: list[Mapping[str, object]] = []
     for index in indices:
         document = items.document(index)

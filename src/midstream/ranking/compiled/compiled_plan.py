@@ -1,6 +1,6 @@
 """Compiled plan: a program with the arrays of one state, asked question by question."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +9,7 @@ from midstream.core.types import Candidates, Index, Moment, Query
 from midstream.ranking.apply_filters import sift
 from midstream.ranking.boundary import Account
 from midstream.ranking.caller_items import GIVEN, UNKNOWN
-from midstream.ranking.candidate_cutoff import CUT, cut
+from midstream.ranking.candidate_cutoff import CUT
 from midstream.ranking.compiled.back_off import BackOff
 from midstream.ranking.compiled.decision_kernel import ANSWERED, TOO_FEW, UNUSUAL
 from midstream.ranking.compiled.program import (
@@ -25,6 +25,7 @@ from midstream.ranking.compiled.program import (
     program_of,
 )
 from midstream.ranking.compiled.room import (
+    CHOSEN,
     COUNTS,
     EXCLUDED,
     FOUND,
@@ -51,7 +52,6 @@ from midstream.ranking.compiled.room import (
 from midstream.ranking.compiled.room import CUT as CUT_COUNT
 from midstream.ranking.compiled.room import GIVEN as GIVEN_COUNT
 from midstream.ranking.compiled.rooms import Rooms, oversize, sizes_of
-from midstream.ranking.frame import take
 from midstream.ranking.plan import Plan
 from midstream.ranking.plan_run import PlanRun
 from midstream.ranking.rules.pin import NO_PINS
@@ -79,7 +79,7 @@ class CompiledPlan:
             program: As ``program_of`` gives it.
             room: Shared with other plans of the state.
         """
-        from midstream.ranking.compiled.state_kernel import answer_question, make_state
+        from midstream.ranking.compiled.state_kernel import answer_judged, answer_question, make_state
 
         self.plan = plan
         self.fold = fold
@@ -97,7 +97,7 @@ class CompiledPlan:
         )
         """Arguments of ``answer_of``, in its order."""
         self._state: BoundState = make_state(*self.columns)
-        self._answer = answer_question
+        self._answer, self._answer_judged = answer_question, answer_judged
         operations: list[int] = program.sources[:, OPERATION].tolist()
         self._session_queries = operations.count(SESSION_KNN)
         self._pair_queries = operations.count(COVISITATION)
@@ -153,38 +153,78 @@ class CompiledPlan:
             return None
         if self.ranks or query.given or query.spare or self.proposals.skips(query.rows_max):
             return None
-        outside = [*self._outside, *(self._own_texts if query.filter is not None else ())]
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, (query.items, query.exclude), query.rows_max, query.now_ms):
             return None
-        self._ask[WANTED] = VERDICTS if outside else SHORTLIST
-        if self._answer(self._state) != ANSWERED:
-            self.proposals.note(query.rows_max, answered=False)
-            return None
+        account = Account((), run.account.remaining_s)
+        code = self._found(query, SHORTLIST, lambda: PlanRun(run.plan, run.moment, account))
+        self.proposals.note(query.rows_max, answered=code == ANSWERED)
+        if code != ANSWERED:
+            return None  # the pipeline asks the filters again, and their time here counts for nothing
+        run.account.took_s.update(account.took_s)
         counts = self.counts.tolist()
         proposed = self.room.distinct[: counts[FOUND]].copy()
-        if outside:
-            return self._sifted(run, sorted(outside), counts, proposed)
-        self.proposals.note(query.rows_max, answered=True)
         candidates = self._candidates(counts, proposed, self.room.rows[: counts[PASSED]])
         retrieved, removed = self.told(counts)
         return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], removed, None, (proposed,), {})
 
-    def gather(self, query: Query, wanted: int) -> bool:
+    def gather(self, query: Query, wanted: int, account: Account) -> bool:
         """Find the candidates of a usual question behind the cut; False = the pipeline has to, and nothing was changed.
 
         Args:
-            query: Complete; it has no filter and no page, and items of the caller where the program makes rankings. No
-                filter of the plan is one without an operation.
+            query: Complete; it has no page, and items of the caller where the program makes rankings.
             wanted: ``SHORTLIST`` or ``SCORED``.
+            account: Gets the times of filters without an operation, and that one failed.
         """
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, (query.items, query.exclude, query.given), query.slate_size, query.now_ms):
             return False
-        self._ask[WANTED] = wanted
-        code = self._answer(self._state)
+        code = self._found(query, wanted, lambda: PlanRun(self.plan, self.moment(query), account))
         self.proposals.note(query.slate_size, answered=code == ANSWERED)
         return code == ANSWERED
+
+    def _found(self, query: Query, wanted: int, run: Callable[[], PlanRun]) -> int:
+        """Find the candidates of the question in the room; return what ``answer_question`` does.
+
+        Filters without an operation are applied to all of them between two calls of the kernel.
+
+        Args:
+            query: That question.
+            wanted: ``SHORTLIST`` or ``SCORED``.
+            run: Makes that of the filters; its account is told of a failed one.
+        """
+        outside = self._outside_of(query)
+        self._ask[WANTED] = VERDICTS if outside else wanted
+        code = self._answer(self._state)
+        if not outside or code != ANSWERED:
+            return code
+        if not self._judge(run(), outside):
+            return UNUSUAL
+        self._ask[WANTED] = wanted
+        return self._answer_judged(self._state)
+
+    def _outside_of(self, query: Query) -> list[int]:
+        """Return the numbers of the plan's filters that no operation applies to a question, rising."""
+        return self._outside if query.filter is None else sorted((*self._outside, *self._own_texts))
+
+    def _judge(self, run: PlanRun, outside: list[int]) -> bool:
+        """Complete verdicts and counts of the room by filters without an operation; return whether all of them could.
+
+        Args:
+            run: As of the question in the room.
+            outside: Their numbers in the plan, rising.
+        """
+        plan, found = run.plan, self.counts[FOUND]
+        candidates = self._candidates(self.counts, self.room.distinct, np.arange(found, dtype=np.int32))
+        judged = sift(run, candidates, tuple(plan.filters[each] for each in outside))
+        if judged.is_closed:
+            return False
+        verdict, numbers = self.room.verdict[:found], np.array([*outside, len(plan.filters)], dtype=np.int64)
+        np.minimum(verdict, numbers[judged.removed_by], out=verdict)
+        start = COUNTS + len(self.source_names)
+        removed = np.bincount(verdict, minlength=len(plan.filters) + 1)
+        self.room.counts[start : start + len(plan.filters)] = removed[: len(plan.filters)]
+        return True
 
     def candidates(self) -> Candidates:
         """Return the candidates that are in the room."""
@@ -223,39 +263,6 @@ class CompiledPlan:
             self.room.rank[:cells].reshape(columns).take(rows, axis=1).T,
         )
 
-    def _sifted(self, run: PlanRun, outside: list[int], counts: list[int], proposed: Index) -> Shortlist | None:
-        """Return the shortlist after filters of which some are no operations; None = one failed, or too few pass.
-
-        Then the pipeline asks them again, and their time here counts for nothing.
-
-        Args:
-            run: As of the shortlist.
-            outside: Numbers of those filters in the plan, rising.
-            counts: Of the room; the verdicts of the other filters are in it as well.
-            proposed: The items.
-        """
-        plan, account = self.plan, Account((), run.account.remaining_s)
-        verdict = self.room.verdict[: counts[FOUND]].copy()
-        candidates = self._candidates(counts, proposed, np.arange(counts[FOUND], dtype=np.int32))
-        found = sift(PlanRun(plan, run.moment, account), candidates, tuple(plan.filters[each] for each in outside))
-        if found.is_closed:
-            return None
-        numbers = np.array([*outside, len(plan.filters)], dtype=np.int64)
-        np.minimum(verdict, numbers[found.removed_by], out=verdict)
-        kept = verdict == len(plan.filters)
-        rows_max = run.moment.query.rows_max
-        too_few = np.count_nonzero(kept) < rows_max
-        self.proposals.note(rows_max, answered=not too_few)
-        if too_few:
-            return None
-        removed = np.bincount(verdict, minlength=len(plan.filters) + 1).tolist()
-        run.account.took_s.update(account.took_s)  # of this answer: they do not run again
-        counts[COUNTS + len(self.source_names) :] = removed[: len(plan.filters)]
-        counts[CUT_COUNT] = 0
-        candidates, beyond = cut(plan, take(candidates, kept))
-        retrieved, by_name = self.told(counts)
-        return Shortlist(candidates, NO_PINS, retrieved, counts[FOUND], by_name | beyond, None, (proposed,), {})
-
     def told(self, counts: list[int]) -> tuple[dict[str, int], dict[str, int]]:
         """Return how many candidates each source proposed, and how many each filter and the cut removed."""
         proposed = counts[COUNTS : COUNTS + len(self.source_names)]
@@ -266,6 +273,10 @@ class CompiledPlan:
             known, proposed[0] = proposed[0], self._ask[GIVEN_COUNT]
             removed = {UNKNOWN: proposed[0] - known, **removed}
         return dict(zip(self.source_names, proposed, strict=True)), removed
+
+    def chosen(self) -> Index:
+        """Return the items of the last slate, in its order, shape (items,), copied."""
+        return self.room.distinct.take(self.room.rows[: self.counts[CHOSEN]])
 
     def gone(self) -> list[tuple[int, str]]:
         """Return the place and what removed it of each item of the caller that was, in the order of the caller."""

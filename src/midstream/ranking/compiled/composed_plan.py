@@ -1,8 +1,9 @@
-"""Compiled plan with features, models and rules: a kernel up to the cut, columns and scores, a kernel to the texts.
+"""Compiled plan with conditions, features, models and rules: a kernel up to the cut, columns and scores, one to texts.
 
-Between the kernels are the parts that the pipeline has there, called the same way: the reader of the columns, the first
-scorer that gives numbers, and where they are no numbers for the second kernel the selector and the rules of the slate.
-Where any part fails or is late the pipeline answers from the start, since what a failure leaves behind is its.
+Filters without an operation are applied between two calls of the first kernel. Between the kernels are the parts that
+the pipeline has there, called the same way: the reader of the columns, the first scorer that gives numbers, and where
+they are no numbers for the second kernel the selector and the rules of the slate. Where any part fails or is late the
+pipeline answers from the start, since what a failure leaves behind is its.
 """
 
 from collections import Counter
@@ -133,7 +134,7 @@ class ComposedPlan:
             What else there is to tell; None = the pipeline has to answer, and nothing was changed.
         """
         compiled, began_s = self._compiled, account.remaining_s()
-        if not compiled.gather(query, self._wanted):
+        if not compiled.gather(query, self._wanted, account):
             return None
         read = _Read(compiled.items(), None, found_s := account.remaining_s())
         if self._reads:

@@ -262,6 +262,26 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
     passed = apply_filters(program, hot, room)
     if room.ask[WANTED] == VERDICTS:
         return ANSWERED
+    return decide_passed(program, rank, room, passed)
+
+
+@kernel
+def decide_judged(program: PlanProgram, room: AnswerRoom) -> int:
+    """Go on from the verdicts of all filters, completed between two calls; return what ``decide`` does."""
+    counts, sources = room.counts, len(program.sources)
+    rank = room.rank[: sources * counts[PROPOSED]].reshape((sources, signed(counts[PROPOSED])))
+    passed = 0
+    for row in range(counts[FOUND]):
+        if room.verdict[row] == len(program.filters):
+            room.rows[passed] = row
+            passed += 1
+    return decide_passed(program, rank, room, passed)
+
+
+@kernel
+def decide_passed(program: PlanProgram, rank: NDArray[np.int32], room: AnswerRoom, passed: int) -> int:
+    """Cut, score and choose among the rows that passed the filters; return what ``decide`` does."""
+    counts, given = room.counts, signed(room.ask[GIVEN])
     if given > 0:
         judge_given(room, len(program.filters))
     elif passed < room.ask[SIZE]:

@@ -4,10 +4,10 @@ from midstream.state.structures.kernel import is_pending
 
 
 def has_code() -> bool:
-    """Return whether the kernel has machine code; while it has none the pipeline answers."""
-    from midstream.ranking.compiled.state_kernel import answer_question, make_state
+    """Return whether the kernels up to the cut have machine code; while they have none the pipeline answers."""
+    from midstream.ranking.compiled.state_kernel import answer_judged, answer_question, make_state
 
-    return not is_pending(make_state, answer_question)
+    return not is_pending(make_state, answer_question, answer_judged)
 
 
 def has_slate_code() -> bool:

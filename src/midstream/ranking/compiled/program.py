@@ -58,8 +58,8 @@ REPEATS: Final = 2
 PASSES: Final = 3
 OUTSIDE: Final = 4
 """Operations of filters. ``PASSES`` is that of a request's own text in a question without one. One that is ``OUTSIDE``
-is asked of all candidates behind the kernel, so it makes shortlists alone; it is bounded and none of one's own, as it
-is asked again where too few pass."""
+is asked of all candidates between two calls of the kernel; it is bounded and none of one's own, as it is asked again
+where too few pass."""
 FILTER_WIDTH: Final = 2
 """Columns of a filter: its operation, and of ``REPEATS`` one of the following."""
 ALLOWS_ANY: Final = 0
@@ -165,8 +165,9 @@ def _obstacles(plan: Plan) -> Iterator[str]:
 
 
 def _obstacles_behind(plan: Plan) -> Iterator[str]:
-    """Yield what of a plan behind the cut no program has."""
-    yield from custom_or_outside(plan)
+    """Yield what of a plan no program has that makes whole slates."""
+    yield from custom(plan)
+    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
     if plan.models.by_name or plan.model_names:
         yield "models"
     if plan.features:
@@ -179,13 +180,10 @@ def _obstacles_behind(plan: Plan) -> Iterator[str]:
         yield f"selector {type(plan.selectors[0]).__name__}"
 
 
-def custom_or_outside(plan: Plan) -> Iterator[str]:
-    """Yield the parts of a plan that are one's own, without an operation, or read what was served before."""
+def custom(plan: Plan) -> Iterator[str]:
+    """Yield the parts of a plan that are one's own."""
     if plan.own:
         yield f"custom components: {', '.join(sorted(plan.own))}"
-    yield from (f"filter {each.name}" for each in plan.filters if type(each) not in _FILTERS)
-    if plan.reads_served:
-        yield "parts that read served slates"
 
 
 _SOURCES: Final[frozenset[type]] = frozenset((SessionKnn, Covisitation, Trending, Popular))

@@ -11,7 +11,7 @@ import numpy as np
 
 from midstream.core.errors import NotFound
 from midstream.core.traits import traits_of
-from midstream.ranking.compiled.program import NotCompiled, custom_or_outside
+from midstream.ranking.compiled.program import NotCompiled, custom
 from midstream.ranking.compiled.slate_room import SlateRules
 from midstream.ranking.plan import Plan
 from midstream.ranking.rules.arrangement import DECIDED_MAX, Arrangement
@@ -68,7 +68,7 @@ def _rules(caps: Sequence[tuple[int, int]], alike: int, weight: float) -> SlateR
 
 def _obstacles(plan: Plan) -> Iterator[str]:
     """Yield what of a plan behind the cut no kernel goes on from."""
-    yield from custom_or_outside(plan)
+    yield from custom(plan)
     for scorer in plan.scorers:
         traits = traits_of(scorer)
         if traits.waits or not traits.bounded:
@@ -83,6 +83,7 @@ def _no_numbers(rules: Arrangement | None, items: Items) -> Iterator[str]:
     if rules is None:
         return
     yield from (each.rule.name for each in rules.rules)
+    yield from (each.name for each in rules.caps if each.within is not None)
     names = [each.name for each in rules.caps]
     if len(set(names)) < len(names):
         yield from names

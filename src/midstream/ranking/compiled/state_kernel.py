@@ -11,6 +11,7 @@ from numba import types
 from numba.experimental import structref
 
 from midstream.ranking.compiled.answer_kernel import answer_of
+from midstream.ranking.compiled.decision_kernel import decide_judged
 from midstream.ranking.compiled.program import PlanProgram
 from midstream.ranking.compiled.room import AnswerRoom
 from midstream.state.ids.aliases import AliasColumns
@@ -79,3 +80,9 @@ def answer_question(state: BoundState) -> int:
         state.program,
         state.room,
     )
+
+
+@optional_kernel
+def answer_judged(state: BoundState) -> int:
+    """Go on from the verdicts of all filters in the room; return what ``answer_question`` does."""
+    return decide_judged(state.program, state.room)
