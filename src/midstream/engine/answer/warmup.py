@@ -28,6 +28,7 @@ from midstream.ranking.boundary import Account
 from midstream.ranking.compiled.compiled_plan import CompiledPlan, compiled_plan
 from midstream.ranking.compiled.composed_plan import composed_plan
 from midstream.ranking.compiled.machine_code import has_code, has_slate_code
+from midstream.ranking.compiled.room import SHORTLIST
 from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.retrieval.nearest import Nearest
@@ -125,6 +126,8 @@ def _warm_compiled(plan: Plan, fold: Fold) -> None:
     compiled = compiled_plan(plan, fold) if has_code() else None
     if isinstance(compiled, CompiledPlan):
         compiled.ask(("u0", "s", "warm"), (("i0",), ("a",)), 1, _NOW)
+        filtered = Query("warm", plan.name, "u0", "s", 1, _NOW, 1, items=("i0",), filter=_FILTER)
+        compiled.gather(filtered, SHORTLIST, Account())
     if compiled is not None and has_slate_code() and (composed := composed_plan(compiled)) is not None:
         query = Query("warm", plan.name, "u0", "s", 1, _NOW, 1, items=("i0",), exclude=("a",))
         composed.ask(query, Account())
