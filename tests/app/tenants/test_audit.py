@@ -1,19 +1,31 @@
 """Audit of the root: each change is a line with its tenant, and a line that a crash cut short hides no other."""
 
+import asyncio
 import errno
 import json
+import resource
+import threading
 
 import pytest
 
 from midstream.app.opening import DATA_NAME
+from midstream.app.tenants import group
 from midstream.app.tenants.group import TenantGroup
 from midstream.app.tenants.orders import TenantOrders
 from midstream.cli.app import main
+from midstream.core.errors import DiskFull
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
 from midstream.serving.tenants import audit_file
-from midstream.serving.tenants.audit_file import BEGUN, TenantChange, append_change, changes_of
+from midstream.serving.tenants.audit_file import (
+    BEGUN,
+    TenantChange,
+    append_begun,
+    append_change,
+    changes_of,
+    recorded_change,
+)
 from tests.app.tenants.conftest import SMALL
 
 
@@ -88,14 +100,103 @@ def test_a_change_that_was_refused_is_not_listed(pair):
     """Its lines say with which status; the list has what was made, and what may have been."""
 
     async def play(server):
-        with locked(DataFolder(server.folders.of("red") / DATA_NAME), RealDisk()):
-            return (await server.root("DELETE", "/v1/tenants/red", query=b"confirm=red")).status
+        done = await server.root("POST", "/v1/tenants/red/suspend", {})
+        return done.status, (await server.root("POST", "/v1/tenants", {"name": "red"})).status
 
-    pair.run(lambda server: server.root("POST", "/v1/tenants/red/suspend", {}))
-    assert pair.run(play) == 409
+    assert pair.run(play) == (200, 409)
     lines = [json.loads(each)["status"] for each in pair.folders.audit.read_text().splitlines()]
     assert lines == [0, 200, 0, 409]
     assert [each.route for each in changes_of(pair.folders.audit, 9)[0]] == ["/v1/tenants/{name}/suspend"]
+
+
+def test_a_refused_deletion_is_listed_as_it_closed_the_tenant(pair, monkeypatch):
+    """Another process takes the folder once it is let go of: nothing is removed, and the tenant serves no more."""
+    discard = TenantGroup._discard
+
+    def raced(group, name):
+        with locked(DataFolder(group.folders.of(name) / DATA_NAME), RealDisk()):
+            return discard(group, name)
+
+    monkeypatch.setattr(TenantGroup, "_discard", raced)
+
+    async def play(server):
+        status = (await server.root("DELETE", "/v1/tenants/red", query=b"confirm=red")).status
+        return status, server.group.apps["red"].state
+
+    assert pair.run(play) == (409, "failed")
+    assert [(each.method, each.status) for each in changes_of(pair.folders.audit, 9)[0]] == [("DELETE", 409)]
+
+
+def test_a_change_that_is_cancelled_is_listed_as_begun(pair, monkeypatch):
+    """A stop cancels a deletion whose files are being removed: the tenant is gone, and the list has it."""
+    began, ends = threading.Event(), threading.Event()
+
+    def slow(_path):
+        began.set()
+        ends.wait(30)
+
+    monkeypatch.setattr(group, "remove", slow)
+
+    async def play(server):
+        task = asyncio.create_task(server.root("DELETE", "/v1/tenants/red", query=b"confirm=red"))
+        await asyncio.to_thread(began.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ends.set()
+        return "red" in server.group.apps
+
+    assert not pair.run(play)
+    assert not pair.folders.of("red").exists()
+    assert [(each.method, each.tenant, each.status) for each in changes_of(pair.folders.audit, 9)[0]] == [
+        ("DELETE", "red", BEGUN)
+    ]
+
+
+def test_a_change_that_fails_in_the_middle_is_listed(pair, monkeypatch, capfd):
+    """The tenant is suspended on the disk, and its close raises."""
+
+    async def broken(*_told):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def play(server):
+        monkeypatch.setattr(server.group.apps["red"], "close", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            await server.root("POST", "/v1/tenants/red/suspend", {})
+        monkeypatch.undo()
+
+    pair.run(play)
+    assert pair.folders.read("red").is_suspended
+    assert [(each.tenant, each.status) for each in changes_of(pair.folders.audit, 9)[0]] == [("red", 500)]
+    with pytest.raises(SystemExit):
+        main(["tenants", "audit", "--json", "--folder", str(pair.folders.root)])
+    assert '"status":500' in capfd.readouterr().out.replace(" ", "")
+
+
+def test_a_command_that_is_interrupted_is_listed_as_begun(tmp_path):
+    """Its change may be made or not."""
+    path = tmp_path / "audit.ndjson"
+    with pytest.raises(KeyboardInterrupt), recorded_change(path, change("red", BEGUN), lambda: 2):
+        raise KeyboardInterrupt
+    assert [each.status for each in changes_of(path, 9)[0]] == [BEGUN]
+
+
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_a_line_that_finds_room_for_a_part_is_taken_back(tmp_path, room):
+    """Of a nearly full disk, here a bound of the size of files: nothing is changed, and the file is as it was."""
+    path = tmp_path / "audit.ndjson"
+    append_change(path, change("red"))
+    before = path.read_bytes()
+    found = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, found[1]))
+    try:
+        with pytest.raises(DiskFull, match="nothing was changed"):
+            append_begun(path, change("blue", BEGUN))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, found)
+    assert path.read_bytes() == before
+    append_change(path, change("green"))
+    assert [each.tenant for each in changes_of(path, 9)[0]] == ["green", "red"]
 
 
 def test_a_line_that_was_cut_short_is_ended_and_counted(tmp_path):

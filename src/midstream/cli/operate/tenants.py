@@ -1,6 +1,7 @@
 """``midstream tenants``: lists, creates, suspends, exports and deletes the tenants of a folder."""
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -200,9 +201,12 @@ def audit_command(limit: Count = 50, folder: Folder = HERE, as_json: AsJson = Fa
 
 
 def _what(change: "TenantChange") -> str:
-    """Return what a change was, and of one that has not ended that it has not."""
+    """Return what a change was, and of one that may be made in part that it may."""
     what = f"{change.method} {change.route}"
-    return what if change.status else f"{what} (begun; its end was not recorded)"
+    if not change.status:
+        return f"{what} (begun; its end was not recorded)"
+    is_failed = change.status >= HTTPStatus.BAD_REQUEST  # of those that are listed, in the middle
+    return f"{what} (failed with {change.status}; a part may be made)" if is_failed else what
 
 
 def _time(ms: int) -> str:
