@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 import midstream
+from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ConfigInvalid
-from tests.support.fakes.models import CONFIG, write_folder
+from midstream.engine.instance import Instance
+from midstream.engine.placements.control_changes import Said
+from tests.support.fakes.models import CONFIG, publish_chain, run_folder, write_folder
 
 UNNAMED = """
 
@@ -14,6 +17,12 @@ class Unnamed(Near, frozen=True):
     @property
     def model_names(self) -> tuple[str, ...]:
         return ()
+
+
+class Other(Near, frozen=True):
+    def retrieve(self, moment: Moment) -> Proposal:
+        moment.models.get(self.model, dict)
+        return Proposal(np.empty(0, np.int32), np.empty(0, np.float32))
 """
 
 
@@ -24,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     with (tmp_path / "components.py").open("a") as file:
         file.write(UNNAMED)
     limits, _, placement = CONFIG.partition("[[placements]]")
-    names = '[components]\nnear = "components:Near"\nunnamed = "components:Unnamed"\n\n'
+    names = '[components]\nnear = "components:Near"\nunnamed = "components:Unnamed"\nother = "components:Other"\n\n'
     (tmp_path / "midstream.toml").write_text(f"{limits}{names}[[placements]]{placement}")
     return tmp_path
 
@@ -49,3 +58,21 @@ def test_a_model_that_is_read_and_not_named_is_a_fault(folder: Path) -> None:
         (fault,) = refused.value.faults
         assert fault.came == "near failed when it was tried: ModelUnavailable: near."
         assert shop.running.engine.log.end == end
+
+
+def test_a_model_in_service_that_is_read_as_another_class_is_a_fault(folder: Path) -> None:
+    """No version of it would ever be read; without a version in service that is not known yet."""
+    told = {"deadline": "10s", "sources": [{"kind": "custom", "name": "other"}, {"kind": "popular"}]}
+    version = publish_chain(registry_of(folder), 1)
+
+    async def work(running: Instance) -> None:
+        assert running.placing is not None
+        await running.champions.promote("near", version)
+        end = running.engine.log.end
+        with pytest.raises(ConfigInvalid) as refused:
+            await running.placing.put("home", told, Said("ann"))
+        (fault,) = refused.value.faults
+        assert fault.came == "near failed when it was tried: ModelUnavailable: near."
+        assert running.engine.log.end == end
+
+    run_folder(folder, work)

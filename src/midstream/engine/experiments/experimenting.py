@@ -240,8 +240,9 @@ class Experimenting:
                     models = self._engine.live.models
                     draft = self._parts.draft
                     made = await asyncio.to_thread(draft, service, one.placement, unnamed(shipped), models)
-                    trial = await warm(self._engine, service.settings, plans_to_try(made.plan))
-                    require_kept(made.plan, trial, made.places)
+                    plan = made.plan.serving(self._engine.live.models)
+                    trial = await warm(self._engine, service.settings, plans_to_try(plan))
+                    require_kept(plan, trial, made.places)
                     service = made.service
                     bodies.append(self._changes.body(one.placement, made.content, said))
                 await self._apply(bodies, service)
@@ -416,8 +417,9 @@ class Experimenting:
         for number, (name, content) in enumerate(told.items()):
             try:
                 made = await asyncio.to_thread(self._parts.draft, service, name, dict(content), models)
-                trial = await warm(self._engine, service.settings, plans_to_try(made.plan))
-                require_kept(made.plan, trial, made.places)
+                plan = made.plan.serving(self._engine.live.models)
+                trial = await warm(self._engine, service.settings, plans_to_try(plan))
+                require_kept(plan, trial, made.places)
             except ConfigInvalid as error:
                 raise ConfigInvalid(tuple(_within(each, number, where) for each in error.faults)) from error
             contents.append(made.content)

@@ -23,10 +23,11 @@ of another one or of compilation."""
 def _is_without_model(plan: Plan, reason: str) -> bool:
     """Return whether a component failed only because a model that it names in ``model_names`` is not in service.
 
-    So it is before the first version, and of the control of a canary after a withdrawal.
+    So it is before the first version, and of the control of a canary after a withdrawal. A model that is in service and
+    read as another class has the same error, and no version of it would ever be read.
     """
     name, _, model = reason.partition(": ")
-    return name == ModelUnavailable.__name__ and model in plan.model_names
+    return name == ModelUnavailable.__name__ and model in plan.model_names and model not in plan.models.by_name
 
 
 def plans_to_try(plan: Plan) -> tuple[Plan, ...]:
@@ -39,7 +40,7 @@ def require_kept(plan: Plan, trial: WarmupResult, places: Mapping[str, str]) -> 
     """Refuse a plan with a custom component that failed or took too long in its dry run.
 
     Args:
-        plan: The plan of the dry run.
+        plan: The plan of the dry run, with the models that it answered with.
         trial: Its result.
         places: Pointers to components by name; for others the error has the list in which they are.
 

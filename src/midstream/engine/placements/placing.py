@@ -190,8 +190,9 @@ class Placing:
         bodies = () if is_said else (self._changes.body(name, made.content, said),)
         # What the log says may not be in service: whoever said it was cut off, or it was set aside.
         if bodies or name in now.aside or self._parts.content(now.config, name) != made.content:
-            trial = await warm(self._engine, now.settings, plans_to_try(made.plan))
-            require_kept(made.plan, trial, made.places)
+            plan = made.plan.serving(self._engine.live.models)
+            trial = await warm(self._engine, now.settings, plans_to_try(plan))
+            require_kept(plan, trial, made.places)
             await self._changes.apply(bodies, made.service)
 
     async def remove(self, name: str, said: Said) -> PlacementDetail:
