@@ -132,6 +132,8 @@ class Shop:
     maker: Maker
     trials: FakeTrials
     tables: list[TrainingTable]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of all engines of the process."""
     running: Instance = field(init=False)
     loop: TrainingLoop = field(init=False)
 
@@ -142,7 +144,8 @@ class Shop:
             self.running = open_running(self.folder, config_of(self.folder), outside=Outside(clock=self.clock))
             async with self.running:
                 engine, champions = self.running.engine, self.running.champions
-                self.loop = TrainingLoop(LoopParts(engine, champions, self.maker, self.trials, lambda: self.tables))
+                parts = LoopParts(engine, champions, self.maker, self.trials, lambda: self.tables, self.turn)
+                self.loop = TrainingLoop(parts)
                 return await work(self)
 
         return asyncio.run(main())
@@ -832,6 +835,96 @@ def test_an_experiment_of_the_same_name_and_other_versions_is_no_canary(shop: Sh
         last = shop.loop.journal.last("near")
         assert last is not None
         assert (last.action, "the canary cannot run" in last.reason) == ("waiting", True)
+
+    shop.work(work)
+
+
+async def turn_of_another(shop: Shop, meanwhile: Callable[[], Awaitable[None] | None], hours: float = 0.0) -> None:
+    """Run one round while another engine of the process has the turn, and let something happen meanwhile."""
+    await shop.turn.acquire()
+    round_of_it = asyncio.create_task(shop.loop.train_next())
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert not round_of_it.done()
+    shop.clock.ms += round(hours * HOUR_MS)
+    happened = meanwhile()
+    if happened is not None:
+        await happened
+    shop.turn.release()
+    await round_of_it
+
+
+def test_a_table_that_changed_before_the_turn_is_the_one_that_counts(shop: Shop) -> None:
+    """The wait for other tenants may be hours: without a table nothing is trained, and a new one has new bounds."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.clock.ms += 6 * HOUR_MS
+        await turn_of_another(shop, shop.tables.clear)
+        assert (len(shop.maker.orders), shop.actions[-1]) == (1, "kept")
+        shop.tables.append(TABLE)
+        assert shop.loop.view("near").state == "waits", "it left the queue with its table"
+        new = replace(TABLE, warm_start=True)
+        await turn_of_another(shop, lambda: shop.tables.__setitem__(0, new))
+        assert [each.table for each in shop.maker.orders] == [TABLE, new]
+
+    shop.work(work)
+
+
+def test_a_queue_that_was_emptied_before_the_turn_trains_nothing(shop: Shop) -> None:
+    """As by a command in the same process."""
+
+    async def work(shop: Shop) -> None:
+        await shop.viewed()
+        await turn_of_another(shop, shop.loop._queue.clear)  # nothing else empties it at that moment
+        assert (shop.maker.orders, shop.actions) == ([], [])
+
+    shop.work(work)
+
+
+def test_a_watch_that_began_before_the_turn_is_not_lost(shop: Shop) -> None:
+    """A person promoted what waited, while the next training waited: it comes once the watch is over."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.tables = [replace(TABLE, promote="ask")]
+        await shop.look(6)
+        await shop.look(1)
+        assert shop.actions[-1] == "waiting"
+        candidate = shop.trials.orders[0].candidate
+        shop.clock.ms += 6 * HOUR_MS
+
+        async def promoted() -> None:
+            await shop.running.champions.promote("near", candidate)
+            await shop.loop.look()
+
+        await turn_of_another(shop, promoted)
+        assert (len(shop.maker.orders), shop.actions[-1]) == (2, "promoted")
+        await shop.look(24)
+        assert shop.trials.known["h0002-near"].state == "stopped"
+
+    shop.work(work)
+
+
+def test_a_candidate_that_waits_for_requests_is_looked_at_again_in_the_turn(shop: Shop) -> None:
+    """With its table of that moment; and hours in which others had the turn are no hours without requests."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.maker.seen = ShadowAnswers(why_not="no request of it is in the log")
+        await shop.look(6)
+        assert shop.actions[-1] == "shadow"
+        shop.clock.ms += SHADOW_AGAIN_MS
+        await turn_of_another(shop, shop.tables.clear)
+        assert shop.maker.shadows == 0
+        shop.tables.append(TABLE)
+        shop.clock.ms += SHADOW_AGAIN_MS
+        await turn_of_another(shop, lambda: None, hours=30)
+        assert (shop.maker.shadows, shop.actions[-1]) == (1, "shadow")
+        await shop.look(23)
+        assert shop.actions[-1] == "shadow"
+        await shop.look(1)
+        assert shop.actions[-1] == "refused"
 
     shop.work(work)
 

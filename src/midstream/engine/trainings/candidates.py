@@ -9,6 +9,7 @@ from midstream.core.errors import FitStopped
 from midstream.engine.engine import Engine
 from midstream.engine.models.champions import Champions
 from midstream.training.gates.evidence import GateEvidence, MeasuredVersion, ShadowAnswers
+from midstream.training.gates.probes import COVERED
 from midstream.training.options import TrainingTable
 
 
@@ -22,6 +23,26 @@ class CandidateOrder:
     popular: tuple[str, ...]
     """Most popular items now."""
     now_ms: int
+
+
+def candidate_order(
+    engine: Engine, table: TrainingTable, champion: str, *, with_popular: bool = True
+) -> CandidateOrder:
+    """Return the order of a training by what is known now.
+
+    Args:
+        engine: Has the log, whose time is ahead of a clock that was set back, and counts items.
+        table: Of the model.
+        champion: Version in service; empty = none.
+        with_popular: Whether gates read the most popular items.
+    """
+    fold = engine.fold
+    popular: tuple[str, ...] = ()
+    if with_popular:
+        half_life_ms = max(each.ms for each in fold.settings.half_lives)
+        found, _ = fold.items.hottest(half_life_ms, COVERED)
+        popular = tuple(fold.vocabulary.item_id(index) for index in found.tolist())
+    return CandidateOrder(table, champion, popular, max(engine.clock(), fold.log_time_ms))
 
 
 @dataclass(frozen=True, slots=True)

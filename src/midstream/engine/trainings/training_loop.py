@@ -16,20 +16,25 @@ from midstream.core.durations import format_duration
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.trainings.candidates import (
-    CandidateOrder,
     LoopParts,
     NotMeasured,
     TrialOrder,
-    TrialStanding,
+    candidate_order,
 )
 from midstream.engine.trainings.journal import TrainingJournal
 from midstream.engine.trainings.rollback import CANNOT_SERVE, answers, earlier_versions, one_line, roll_back
-from midstream.engine.trainings.trial_orders import is_enough, too_little, trial_order, trial_placement
+from midstream.engine.trainings.trial_orders import (
+    is_enough,
+    standing_of_trial,
+    too_little,
+    trial_order,
+    trial_placement,
+    why_no_canary,
+)
 from midstream.engine.trainings.views import TrainingHistory, TrainingView, training_history, training_view
 from midstream.training.decisions import ENDS, Action, TrainingDecision, standing_of
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
-from midstream.training.gates.probes import COVERED
 from midstream.training.options import TRAININGS_MAX, TrainingTable
 from midstream.training.schedule import PSI_MAX, due
 
@@ -64,6 +69,8 @@ class TrainingLoop:
         """The model that is trained now; empty = none."""
         self._shadow_ms: dict[str, int] = {}
         """Of models whose candidate waits for requests: when some are looked for again."""
+        self._held_ms: dict[str, int] = {}
+        """Of the same models: how long their candidate waited for its turn, and not for requests."""
         self._over: dict[str, int] = {}
         """Of trials whose time is over: the end of the log when that was first seen."""
         self._trainer = parts.engine.supervise("training", self.train_next, LOOK_S)
@@ -116,8 +123,11 @@ class TrainingLoop:
     def _tables(self) -> Sequence[TrainingTable]:
         return self._parts.tables()
 
+    def _find(self, model: str) -> TrainingTable | None:
+        return next((each for each in self._tables() if each.model == model), None)
+
     def _table(self, model: str) -> TrainingTable:
-        found = next((each for each in self._tables() if each.model == model), None)
+        found = self._find(model)
         if found is None:
             names = ", ".join(sorted(each.model for each in self._tables())) or "none"
             message = f"no [[trainings]] of {model[:64]!r} is configured; there are {names}"
@@ -177,16 +187,30 @@ class TrainingLoop:
             if table.model not in self._queue and (why := self._due(table)):
                 self._queue[table.model] = why
         for table in self._tables():
-            if (last := self._waits_for_requests(table)) is not None:
+            if self._waits_for_requests(table):
+                since_ms = self._engine.clock()
                 async with self._parts.turn:
-                    await self._run(table.model, self._shadow(table, last))
-        known = {each.model: each for each in self._tables()}
-        model = next(iter(self._queue), "")
-        if model not in known:
-            self._queue.pop(model, "")
-            return
-        async with self._parts.turn:  # while others have it, the model stays in the queue
-            await self._run(model, self._train(known[model], self._queue.pop(model)))
+                    held_ms = self._held_ms.get(table.model, 0) + self._engine.clock() - since_ms
+                    self._held_ms[table.model] = max(0, held_ms)
+                    await self._shadow_in_turn(table.model)
+        if self._queue:
+            async with self._parts.turn:  # while others have it, the model stays in the queue
+                await self._train_in_turn()
+
+    async def _shadow_in_turn(self, model: str) -> None:
+        """Run requests again with a candidate, if it still waits for some: the turn may have come after hours."""
+        self._require_lease()
+        table, last = self._find(model), self.journal.last(model)
+        if table is not None and last is not None and last.action == "shadow":
+            await self._run(model, self._shadow(table, last))
+
+    async def _train_in_turn(self) -> None:
+        """Train the first model in the queue that has a table now and no candidate under way."""
+        for model in tuple(self._queue):
+            table, why = self._find(model), self._queue.pop(model, "")
+            if table is not None and why and not standing_of(self.journal.last(model)).is_busy:
+                await self._run(model, self._train(table, why))
+                return
 
     async def _run(self, model: str, work: Coroutine[None, None, None]) -> None:
         """Do what takes long for one model, of which nothing else is done meanwhile."""
@@ -234,7 +258,7 @@ class TrainingLoop:
             )
         )
         try:
-            made = await self._parts.maker.make(CandidateOrder(table, begun.champion, self._popular(), self._log_ms()))
+            made = await self._parts.maker.make(candidate_order(self._engine, table, begun.champion))
         except _FAULTS as error:
             begun = replace(begun, candidate=error.candidate if isinstance(error, NotMeasured) else "")
             await self._say(begun, "failed", f"{type(error).__name__}: {error}", failures=failures + 1)
@@ -245,42 +269,33 @@ class TrainingLoop:
         )
         await self._say(said, "shadow" if found.waits else "passed" if found.passed else "refused", found.reason)
 
-    def _waits_for_requests(self, table: TrainingTable) -> TrainingDecision | None:
-        """Return the decision on a candidate that waits for requests, once it is time to look for some again."""
+    def _waits_for_requests(self, table: TrainingTable) -> bool:
+        """Return whether a candidate waits for requests and it is time to look for some again."""
         last, now_ms = self.journal.last(table.model), self._engine.clock()
         if last is None or last.action != "shadow":
             self._shadow_ms.pop(table.model, None)
-            return None
+            self._held_ms.pop(table.model, None)
+            return False
         if now_ms < self._shadow_ms.get(table.model, last.at_ms + SHADOW_AGAIN_MS):
-            return None
+            return False
         self._shadow_ms[table.model] = now_ms + SHADOW_AGAIN_MS
-        return last
+        return True
 
     async def _shadow(self, table: TrainingTable, last: TrainingDecision) -> None:
         """Run requests again with a candidate that has waited for some."""
         if await self._is_overtaken(table, last):
             return
         try:
-            order = CandidateOrder(table, last.champion, (), self._log_ms())
+            order = candidate_order(self._engine, table, last.champion, with_popular=False)
             seen = await self._parts.maker.shadow(order, last.candidate)
         except _FAULTS as error:
             seen = ShadowAnswers(why_not=f"{type(error).__name__}: {one_line(error)}")
-        waited_ms = self._engine.clock() - last.at_ms
+        waited_ms = self._engine.clock() - last.at_ms - self._held_ms.get(table.model, 0)
         found = shadowed((last.candidate, last.champion), last.gates, seen, table.gates, waited_ms)
         if not found.waits:
+            self._held_ms.pop(table.model, None)
             said = replace(last, gates=found.results)
             await self._say(said, "passed" if found.passed else "refused", found.reason)
-
-    def _log_ms(self) -> int:
-        """Return the time of the log, which is ahead of a clock that was set back."""
-        return max(self._engine.clock(), self._engine.fold.log_time_ms)
-
-    def _popular(self) -> tuple[str, ...]:
-        """Return the most popular items now."""
-        fold = self._engine.fold
-        half_life_ms = max(each.ms for each in fold.settings.half_lives)
-        found, _ = fold.items.hottest(half_life_ms, COVERED)
-        return tuple(fold.vocabulary.item_id(index) for index in found.tolist())
 
     # -- trial --------------------------------------------------------------------------------------------------------
 
@@ -289,14 +304,7 @@ class TrainingLoop:
         if await self._is_overtaken(table, said):
             return
         placement = self._placement(table)
-        why_not = ""
-        if not said.champion and not self._was_withdrawn(table.model):
-            why_not = "no version was in service"
-        elif not placement:
-            why_not = "no placement reads the version in service"
-        elif not table.canary.share:
-            why_not = "canary.share is 0"
-        if why_not:
+        if why_not := why_no_canary(table, said.champion, self._engine.fold, placement):
             await self._conclude(table, said, f"{why_not}, so without a canary")
             return
         order = trial_order(table, said, "t", placement)
@@ -398,7 +406,7 @@ class TrainingLoop:
         """End a canary that is decided."""
         if await self._is_overtaken(table, last):
             return
-        seen = self._standing(last)
+        seen = standing_of_trial(self._parts.trials, last.experiment)
         least_ms, most_ms = table.canary_ms
         age_ms = self._engine.clock() - last.at_ms
         if seen.state == "stopped":
@@ -428,7 +436,7 @@ class TrainingLoop:
     async def _look_at_promoted(self, table: TrainingTable, last: TrainingDecision) -> None:
         """Take a version back whose guardrail broke after it was promoted, or end the watch."""
         serving = self._champion(table.model)
-        seen = self._standing(last)
+        seen = standing_of_trial(self._parts.trials, last.experiment)
         decisions = self.journal.history(table.model)
         if (
             seen.state == "stopped"
@@ -455,23 +463,11 @@ class TrainingLoop:
             await self._end_trial(last, reason)
             await self._say(last, "kept", reason)
 
-    def _standing(self, last: TrainingDecision) -> TrialStanding:
-        """Return how the trial of a decision is; one that is not there any more counts as stopped by a person."""
-        try:
-            return self._parts.trials.standing(last.experiment)
-        except NotFound as error:
-            return TrialStanding("stopped", by_watch=False, reason=str(error), is_valid=False, units=())
-
     # -- common -------------------------------------------------------------------------------------------------------
 
     def _champion(self, model: str) -> str:
         row = self._engine.fold.promotions.find(model)
         return "" if row is None else row.version
-
-    def _was_withdrawn(self, model: str) -> bool:
-        """Return whether a version was taken out of service with none in its place: the next one is tried first."""
-        row = self._engine.fold.promotions.find(model)
-        return row is not None and not row.version
 
     def _placement(self, table: TrainingTable) -> str:
         return trial_placement(table, self._engine.plans)

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import xxhash
 
-from midstream.engine.trainings.candidates import TrialOrder, TrialStanding
+from midstream.core.errors import NotFound
+from midstream.engine.trainings.candidates import TrialOrder, TrialStanding, VersionTrials
 from midstream.experiments.names import MARK, NAME_BYTES_MAX, PLACEMENT_BYTES_MAX
 from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
 from midstream.training.decisions import TrainingDecision
 from midstream.training.options import TrainingTable
 
@@ -42,6 +44,33 @@ def trial_placement(table: TrainingTable, plans: Mapping[str, Plan]) -> str:
         name for name, plan in plans.items() if table.model in plan.model_names and table.model not in plan.pinned
     )
     return next((name for name in readers if MARK not in name), "")
+
+
+def why_no_canary(table: TrainingTable, champion: str, fold: Fold, placement: str) -> str:
+    """Return why a candidate is tried with nobody before it answers all; empty = it is tried.
+
+    What follows a version that was withdrawn is tried beside the placement without the model.
+
+    Args:
+        table: Of the model.
+        champion: Version beside which the candidate was judged; empty = none.
+        fold: Knows whether a version was withdrawn.
+        placement: Of the trial; empty = there is none.
+    """
+    row = fold.promotions.find(table.model)
+    if not champion and (row is None or row.version):
+        return "no version was in service"
+    if not placement:
+        return "no placement reads the version in service"
+    return "" if table.canary.share else "canary.share is 0"
+
+
+def standing_of_trial(trials: VersionTrials, name: str) -> TrialStanding:
+    """Return how a trial is; one that is not there any more counts as stopped by a person."""
+    try:
+        return trials.standing(name)
+    except NotFound as error:
+        return TrialStanding("stopped", by_watch=False, reason=str(error), is_valid=False, units=())
 
 
 def is_enough(seen: TrialStanding, table: TrainingTable) -> bool:
