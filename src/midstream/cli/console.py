@@ -1,11 +1,13 @@
 """Console of all commands: common options, tables, numbers and their format.
 
-Results go to standard output, notes to standard error, so that a pipe gets results alone. Where standard output is no
-terminal rich omits colours. Rich is imported when something is printed: help pages do not need it, and it takes a sixth
-of their time.
+Control characters are printed as escapes, whoever wrote them: ids and attributes come from clients, and a terminal would
+obey them. Results go to standard output, notes to standard error, so that a pipe gets results alone. Where standard
+output is no terminal rich omits colours. Rich is imported when something is printed: help pages do not need it, and it
+takes a sixth of their time.
 """
 
 import math
+import re
 import signal
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,12 +50,12 @@ class LazyConsole:
         return self.rich.width
 
     def print(self, content: object, *, markup: bool = True, end: str = "\n") -> None:
-        """Print text, a table, or another object of rich; ``markup`` = words in brackets are styles."""
-        self.rich.print(content, markup=markup, end=end)
+        """Print ``printable`` text, a table, or another object of rich; ``markup`` = words in brackets are styles."""
+        self.rich.print(printable(content) if isinstance(content, str) else content, markup=markup, end=end)
 
     def status(self, text: str) -> "Status":
         """Show a step in a terminal, while the block runs."""
-        return self.rich.status(text)
+        return self.rich.status(printable(text))
 
 
 out = LazyConsole(is_error=False)
@@ -62,6 +64,9 @@ UNKNOWN = "–"
 """Printed where there is no value."""
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""C0 but the newline, DEL, C1 and the controls of writing direction."""
+_BYTE_END = 0x100
 _WHOLE_FROM, _WHOLE_BELOW = 1e4, 1e15
 """Numbers of which four digits are less than a count has, and from which a float has no ones."""
 
@@ -90,7 +95,22 @@ HERE = Path()
 
 def print_json(value: object) -> None:
     """Print a value as one line of JSON."""
-    out.print(msgspec.json.encode(value, enc_hook=str).decode(), markup=False)
+    out.print(json_printable(msgspec.json.encode(value, enc_hook=str).decode()), markup=False)
+
+
+def printable(text: str) -> str:
+    r"""Return text with an escape for each control character but the newline.
+
+    Example:
+        >>> print(printable("\x1b[2Jred\u202e"))
+        \x1b[2Jred\u202e
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def json_printable(text: str) -> str:
+    """Return JSON that decodes to the same value, with an escape of JSON for each control character but the newline."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def say(text: str) -> None:
@@ -109,13 +129,13 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], title: st
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title and printable(title), title_justify="left")
     cells = [[("" if cell is None else cell) for cell in row] for row in rows]
     for number, name in enumerate(columns):
         is_number = bool(cells) and all(isinstance(row[number], int | float) for row in cells)
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if is_number else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(escape(_text(cell)) for cell in row))
+        table.add_row(*(escape(printable(_text(cell))) for cell in row))
     return table
 
 
@@ -181,6 +201,11 @@ def ended_by_sigterm() -> Generator[None]:
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < _BYTE_END else f"\\u{code:04x}"
 
 
 def _text(value: object) -> str:

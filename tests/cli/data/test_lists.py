@@ -134,6 +134,36 @@ def test_tables_show_rows_and_what_leads_on(run):
     assert re.search(r'purchase . lamp-3 . \{"session_id":"ann-1"\}', out)
 
 
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b1A\x7f\u202e\u2066a\nb"
+SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b1A\x7f\u202e\u2066a\x0ab"
+
+
+def test_a_terminal_obeys_no_attribute_and_no_id(shop, run):
+    """Texts of clients are shown with their control characters as escapes: in tables, in lines and in JSON."""
+    with open_shop(shop) as found:
+        found.record([
+            {"type": "item", "item_id": "i\u202e1", "attributes": {"title": HOSTILE}},
+            {"type": "user", "user_id": "u\u202e1", "attributes": {"name": HOSTILE}},
+        ])  # fmt: skip
+    lists = (
+        ("items", "list", "--field", "title"),
+        ("items", "list"),
+        ("users", "list", "--field", "name"),
+        ("users", "list"),
+        ("events", "list", "u\u202e1"),
+        ("events", "list", "u\u202e2"),
+        ("items", "list", "--field", "\x1b[2J"),
+    )
+    said = {words: run(*words)[1:] for words in lists}
+    said |= {words: run(*words, "--json")[1:] for words in lists[:4]}
+    for words, texts in said.items():
+        for text in texts:
+            assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), (words, text)
+    assert SHOWN in run(*lists[0])[1]
+    assert r"u\u202e1" in run(*lists[2])[1]
+    assert rows_of(run, *lists[0])["items"][-1]["attributes"]["title"] == HOSTILE
+
+
 def test_a_list_of_the_last_days_goes_on(run):
     """The options that are printed name points of time, since "7d" would be another question a second later."""
     _, out, err = run("slates", "list", "--since", "7d", "-n", "1")

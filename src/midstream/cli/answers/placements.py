@@ -14,6 +14,7 @@ from midstream.cli.console import (
     AsJson,
     Folder,
     err,
+    json_printable,
     out,
     print_json,
     print_lines,
@@ -250,7 +251,7 @@ def _print_document(content: object, *, as_json: bool) -> None:
     if as_json:
         print_json(content)
     else:
-        out.print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode(), markup=False)
+        out.print(json_printable(msgspec.json.format(msgspec.json.encode(content), indent=2).decode()), markup=False)
 
 
 def _print_detail(found: "PlacementDetail") -> None:

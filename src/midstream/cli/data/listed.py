@@ -65,8 +65,10 @@ def json_text(values: Mapping[str, object]) -> str:
 
 
 def cell(value: object) -> object:
-    """Return an attribute as a cell: a number or a text as it is, anything else as JSON."""
-    return value if value is None or isinstance(value, int | float | str) else msgspec.json.encode(value).decode()
+    """Return an attribute as a cell: a number as it is, a text in one line, anything else as JSON."""
+    if isinstance(value, str):
+        return value.replace("\n", "\\x0a")
+    return value if value is None or isinstance(value, int | float) else msgspec.json.encode(value).decode()
 
 
 def attribute_columns(fields: Sequence[str] | None) -> tuple[str, ...]:
