@@ -326,6 +326,19 @@ def test_many_users_of_one_key_cannot_fill_the_table(page):
     assert len(page.keyed.users.merges()) == 11
 
 
+def test_merges_that_the_route_refuses_take_nothing_from_others(page):
+    """Bodies that merge nothing cost the pages of the key no merge."""
+    page.keyed.users.table_size = 500
+    for number in range(12):
+        page.view(anonymous(number))
+    proof = token(page.secret, sub="mallory")
+    body = {"user_id": anonymous(0), "bogus": 1}
+    refused = [page.ask("POST", "/v1/users/mallory/merge", body, proof=proof).status_code for _ in range(12)]
+    assert refused == [400] * 12
+    answers = [page.merge(f"user-{number}", anonymous(number)).status_code for number in range(11)]
+    assert answers == [200] * 10 + [429]
+
+
 def test_accounts_of_merges_are_one_a_key_and_fill_in_an_hour():
     """One key's pages take nothing from another's."""
     clock = [0.0]
@@ -386,8 +399,8 @@ def test_merges_that_are_under_way_count():
         with pytest.raises(MergeRefused):
             await merges.begin(scopes[2], "k1", "ann", ANON)
         await merges.begin(scopes[2], "k1", "bob", ANON)
-        merges.end(scopes[0])
-        merges.end(scopes[0])
+        merges.end(scopes[0], is_refused=False)
+        merges.end(scopes[0], is_refused=False)
         await merges.begin({}, "k1", "ann", ANON)
 
     asyncio.run(run())

@@ -7,6 +7,7 @@ received one from outside has judged it, and tells who the caller is.
 
 import secrets
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import msgspec
@@ -117,10 +118,15 @@ class KeyGate:
             form = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
             await send_reply(scope, send, form or problem_reply(error))
             return
-        try:
+        if not self._merges.is_merging(scope):
             await self._app(scope, receive, send)
+            return
+        scope.pop(AT_ONCE, None)
+        answer = _Answered(send)
+        try:
+            await self._app(scope, receive, answer)
         finally:
-            self._merges.end(scope)
+            self._merges.end(scope, is_refused=answer.status >= HTTPStatus.BAD_REQUEST)
 
     def page_origins(self) -> frozenset[bytes]:
         """Return the origins whose pages have a browser key."""
@@ -280,6 +286,20 @@ class KeyGate:
         body = await read_body(scope, receive, self._limits)
         require_question(caller, asked_body(body))
         return replayed(scope, receive, body)
+
+
+class _Answered:
+    """A ``send`` that notes the status of an answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        """0 = there was no answer yet."""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
 
 
 _AS_JSON: Final = (b"content-type", JSON)

@@ -2,8 +2,9 @@
 
 The table of merged ids is shared by all users, and forgets the oldest for the next. A visitor with a token could fill
 it with ids that are made up, and visitors with many tokens with ids that events named before, and so undo the merges of
-others. So the pages of one key take a fiftieth of the table an hour at most, and twice that in one hour at once: what
-is merged stays for a day however many visitors want it to go.
+others. So the pages of one key take a fiftieth of the table an hour at most, and twice that in one hour at once, in each
+process: with one key and one process what is merged stays for a day however many visitors want it to go. A request takes its part before its route judges it, and
+gets it back where the route refuses: bodies that merge nothing would keep the pages of others from merging.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _KEYS_MAX: Final = 1_000
 _HOUR_S: Final = 3_600
 _STEP_S: Final = 0.05
 _MERGING: Final = "midstream.merging"
-"""Field of a scope: the user into whom its request merges an id."""
+"""Field of a scope: the key of its page, and the user into whom its request merges an id."""
 
 
 class PageMerges:
@@ -49,7 +50,7 @@ class PageMerges:
         self._table_size = 0
 
     async def begin(self, scope: Scope, key_id: str, user_id: str, merged: str) -> None:
-        """Let a merge in and count it until ``end``.
+        """Let a merge in, count it until ``end``, and take it from what the pages of the key may merge.
 
         Args:
             scope: Of the request.
@@ -76,13 +77,20 @@ class PageMerges:
         if lacks_s := self._quotas_of_keys().take(key_id, self._clock()):
             raise QuotaSpent(whole_s(lacks_s) + secrets.randbelow(RETRY_S))
         self._running[user_id] += 1
-        scope[_MERGING] = user_id
+        scope[_MERGING] = key_id, user_id
 
-    def end(self, scope: Scope) -> None:
-        """Count the merge of a request no longer, if it has one."""
-        user_id: str | None = scope.pop(_MERGING, None)
-        if user_id is None:
+    def is_merging(self, scope: Scope) -> bool:
+        """Return whether ``begin`` let the merge of a request in."""
+        return _MERGING in scope
+
+    def end(self, scope: Scope, *, is_refused: bool) -> None:
+        """Count the merge of a request no longer, if it has one; a refused one takes nothing from its key."""
+        merging: tuple[str, str] | None = scope.pop(_MERGING, None)
+        if merging is None:
             return
+        key_id, user_id = merging
+        if is_refused:
+            self._quotas_of_keys().give_back(key_id)
         self._running[user_id] -= 1
         if not self._running[user_id]:
             del self._running[user_id]

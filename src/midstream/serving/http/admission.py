@@ -92,6 +92,12 @@ class Quotas:
             self._levels.popitem(last=False)
         return lacking / self._per_second
 
+    def give_back(self, caller: bytes | str) -> None:
+        """Give back a token that was taken; a caller who was forgotten since has a full bucket."""
+        if caller in self._levels:
+            level, at = self._levels[caller]
+            self._levels[caller] = min(self._burst, level + 1.0), at
+
 
 class Admission:
     """Lets requests in, holds a few for a moment, refuses the others."""
