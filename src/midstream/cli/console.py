@@ -1,9 +1,9 @@
 """Console of all commands: common options, tables, numbers and their format.
 
-Control characters are printed as escapes, whoever wrote them: ids and attributes come from clients, and a terminal would
-obey them. Results go to standard output, notes to standard error, so that a pipe gets results alone. Where standard
-output is no terminal rich omits colours. Rich is imported when something is printed: help pages do not need it, and it
-takes a sixth of their time.
+Control characters are printed as escapes, whoever wrote them: ids and attributes come from clients, and a terminal
+would obey them. Results go to standard output, notes to standard error, so that a pipe gets results alone. Where
+standard output is no terminal rich omits colours. Rich is imported when something is printed: help pages do not need
+it, and it takes a sixth of their time.
 """
 
 import math

@@ -2,9 +2,10 @@
 
 The table of merged ids is shared by all users, and forgets the oldest for the next. A visitor with a token could fill
 it with ids that are made up, and visitors with many tokens with ids that events named before, and so undo the merges of
-others. So the pages of one key take a fiftieth of the table an hour at most, and twice that in one hour at once, in each
-process: with one key and one process what is merged stays for a day however many visitors want it to go. A request takes its part before its route judges it, and
-gets it back where the route refuses: bodies that merge nothing would keep the pages of others from merging.
+others. So the pages of one key take a fiftieth of the table an hour at most, and twice that in one hour at once, in
+each process: with one key and one process what is merged stays for a day however many visitors want it to go. A request
+takes its part before its route judges it, and gets it back where the route refuses: bodies that merge nothing would
+keep the pages of others from merging.
 """
 
 import asyncio
