@@ -108,7 +108,9 @@ class LiveWindows:
     def figures(
         self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey
     ) -> Iterator[LiveFigures | None]:
-        """Yield None after each piece of a round's work, of a few milliseconds, and at the end the figures.
+        """Yield None after each piece of a round's work, and at the end the figures.
+
+        A piece takes some milliseconds; that of a window and a label 60 ms for 40,000 slates, sorts for the most part.
 
         Args:
             options: Windows and actions.
@@ -127,10 +129,15 @@ class LiveWindows:
             read = _only(lot.slates, is_known)
             metrics.add(read, self._labels(read, lot.groups))
             yield None
+        rows: list[MetricRow] = []
+        for row in metrics.rows():
+            if rows and (row.window_ms, row.label) != (rows[-1].window_ms, rows[-1].label):
+                yield None
+            rows.append(row)
         unread = max(0, len(new) - RECORDS_MAX)
         left_out = self._left_out + metrics.left_out
         self.begin()
-        yield LiveFigures(options.now_ms, tuple(metrics.rows()), left_out, unread)
+        yield LiveFigures(options.now_ms, tuple(rows), left_out, unread)
 
     def _forget(self, begin: int) -> None:
         """Drop labels of slates before a log position."""

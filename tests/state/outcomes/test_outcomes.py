@@ -17,6 +17,7 @@ from midstream.events.schema import Event, build, cut, event_at
 from midstream.events.served_body import RECORD_VERSION, decode_body, encode_body
 from midstream.state.fold import Fold
 from midstream.state.ids.compacted_items import Dropped
+from midstream.state.outcomes import outcomes as outcomes_module
 from midstream.state.outcomes.outcomes import LEAVING_SLATES, Outcomes, Slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER, SlateGroup, SlateGroups
 from midstream.state.settings import FoldSettings, StateLimits
@@ -426,3 +427,24 @@ def test_twenty_thousand_slates_with_late_and_repeated_outcomes_equal_the_plain_
     assert fold.counts()["duplicate"] > 0.2 * fold.log_position
     named = ("outcome_joined", "outcome_elsewhere", "outcome_unattributed", "outcome_waiting_evicted", reason)
     assert all(fold.outcomes.totals[name] > 0 for name in named)
+
+
+def test_slates_are_copied_while_others_leave(monkeypatch):
+    """Each held one comes once, but for those that left before their turn; it ends although others come."""
+    monkeypatch.setattr(outcomes_module, "LEAVING_SLATES", 10)
+    limits = StateLimits(outcome_slates_max=40, outcome_items_max=200, outcomes_waiting_max=3)
+    fold, made = Fold(FoldSettings(outcome_window=Duration("5m"), limits=limits)), 0
+
+    def serve(count):
+        nonlocal made
+        names = [f"r{number}" for number in range(made, made + count)]
+        events = [Event(Kind.SERVED, request_id=name, body=served_body(name, ["a"], "home")) for name in names]
+        fold.apply(LogPosition(made), build([each._replace(log_time_ms=START_MS) for each in events]))
+        made += count
+
+    serve(55)
+    found = []
+    for some in fold.outcomes.held():
+        found += some.slate["log_position"].tolist()
+        serve(25 if len(found) == 20 else 3)
+    assert found == [*range(15, 35), *range(15 + 3 + 25, 63)]

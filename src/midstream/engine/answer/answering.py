@@ -119,8 +119,8 @@ class Answering:
     ) -> Served:
         """Return the draft of some plans' answers; note how the parts of each did.
 
-        Plans that read served slates have no kernel, which would know those of its own placement instead of the
-        draft's. Where no answer can be drafted, the plan under whose name drafts are served answers.
+        What reads served slates reads those of the draft's own name, that of the query. Where no answer can be drafted,
+        the plan under whose name drafts are served answers.
         """
         live, worked_s = self._live, self._worked_s()
         requests = [

@@ -1,9 +1,9 @@
 """Online metrics and drift of a running engine: a round a minute in the background, for metrics, health and HTTP.
 
 A round copies the held slates from the state, some at a time between the turns of the event loop, and does everything
-else on a thread, in pieces of a few milliseconds with rests of ten times as long: answers wait for the interpreter
-while a piece runs. Slates that leave the state during a round move the others up, so as many of the newest are missing
-in that round. A follower has no figures: those of its leader have its slates.
+else on a thread, in pieces of some milliseconds with rests of ten times as long: answers wait for the interpreter
+while a piece runs. Slates that leave during a round, or come, may be missing in it. A round ends without figures where
+another state comes into service. A follower has no figures: those of its leader have its slates.
 """
 
 import asyncio
@@ -59,6 +59,8 @@ class OnlineFiguring:
         self._scores = ScoreSamples()
         self._windows = LiveWindows(self._note)
         self._service = engine.supervise("online_figures", self._round, PAUSE_S, first_s=FIRST_S)
+        self._rest_s = 0.0
+        """Before the next piece of work."""
         self.view = NOTHING
         """Of the last round."""
         engine.listeners.add(Listener(name=CONCERN, concern=self.concern))
@@ -85,6 +87,7 @@ class OnlineFiguring:
         options = _options_of(fold, now_ms)
         rates = _rates(options)
         self._windows.begin()
+        self._rest_s = 0.0
         for some in fold.outcomes.held():
             groups = {number: fold.outcomes.group(number) for number in set(some.slate["group"].tolist())}
             since_ms = now_ms - max(WINDOWS_MS)
@@ -92,8 +95,9 @@ class OnlineFiguring:
         key = fold.vocabulary.id_key
         pieces = self._windows.figures(options, partial(self._opened, fold.log_position), key)
         while (found := await self._rested(partial(next, pieces))) is None:
-            continue
-        drifts = await asyncio.to_thread(self._drifts, rates, now_ms)
+            if self._engine.fold is not fold:
+                return self.view
+        drifts = await self._rested(partial(self._drifts, rates, now_ms))
         self.view = view_of(found, drifts)
         gauges = self._engine.metrics.online
         gauges.set(gauge_rows(found), drift_rows(self.view), found.unread, found.left_out)
@@ -103,11 +107,12 @@ class OnlineFiguring:
         await self.look()
 
     async def _rested(self, work: Callable[[], T]) -> T:
-        """Return what a piece of work returns, done on a thread, once this has rested for it."""
+        """Return what a piece of work returns, done on a thread, behind a rest for the piece before it."""
+        await asyncio.sleep(self._rest_s)
         monotonic = self._engine.host.monotonic
         began = monotonic()
         found = await asyncio.to_thread(work)
-        await asyncio.sleep(REST * (monotonic() - began))
+        self._rest_s = REST * (monotonic() - began)
         return found
 
     def _opened(self, durable: LogPosition) -> RecordReads:

@@ -12,6 +12,7 @@ Items are known by the 64-bit hash of their id, so no slot and no compaction mat
 was said, not of people: whoever acts, the position counts as acted on.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -62,13 +63,7 @@ from midstream.state.outcomes.recipients import (
     read_recent,
     relink,
 )
-from midstream.state.outcomes.served_parser import (
-    COUNT,
-    PLACEMENT,
-    PLAN,
-    TIER,
-    hash_placements,
-)
+from midstream.state.outcomes.served_parser import COUNT, PLACEMENT, PLAN, TIER, hash_placements
 from midstream.state.outcomes.served_slates import read_slates
 from midstream.state.outcomes.slate_groups import GROUPS_MAX, OTHER_NUMBER, SlateGroup, SlateGroups, base_placement
 from midstream.state.settings import FoldSettings
@@ -300,12 +295,17 @@ class Outcomes:
         return room.taken()
 
     def held(self) -> Iterator[Slates]:
-        """Yield the slates that are held, the oldest first, some at a time. No event may be folded meanwhile."""
-        done = 0
-        while done < len(self):
-            room = _Room(LEAVING_SLATES, LEAVING_ITEMS)
-            done = copy_held(done, self._held, room.left)
+        """Yield the held slates, the oldest first, some at a time: those held at the begin, but for what left since."""
+        done, last = 0, self._log_position(len(self) - 1) if len(self) else -1
+        while done < len(self) and self._log_position(done) <= last:
+            stop = copy_held(done, self._held, (room := _Room(LEAVING_SLATES, LEAVING_ITEMS)).left)
+            after = self._log_position(stop - 1)  # the last ones may be of those that came since
             yield room.taken()
+            done = bisect_right(range(len(self)), after, key=self._log_position)
+
+    def _log_position(self, number: int) -> int:
+        """Return the log position of a held slate by its number; they rise."""
+        return int(self._slates["log_position"][(int(self._rings["head"][0]) + number) % len(self._slates)])
 
     def group(self, number: int) -> SlateGroup:
         """Return placement, plan and tier of a slate by its ``group``."""
