@@ -443,10 +443,13 @@ def test_a_filter_that_fails_closes_the_slate_as_the_pipeline_does() -> None:
         assert isinstance(compiled, CompiledPlan)
         query = query_of(Ask(n=2), plan, "r", 1, TimestampMs(fold.log_time_ms))
         run = PlanRun(plan, fold.moment(query, plan.models), Account())
+        run.account.timeline = []
         assert compiled.shortlist(run) is not None
+        assert [each.name for each in run.account.timeline] == ["filter"]
         with patch.object(ExpressionFilter, "keep", failing):
             assert compiled.shortlist(run) is None
         assert not run.account.failures
+        assert len(run.account.timeline) == 1, "the pipeline times it once more"
 
     placement = Placement(filter="item.available")
     answered(Config(limits=LIMITS, placements=(placement,)), work)

@@ -156,12 +156,15 @@ class CompiledPlan:
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, (query.items, query.exclude), query.rows_max, query.now_ms):
             return None
-        account = Account((), run.account.remaining_s)
+        timeline, account = run.account.timeline, Account((), run.account.remaining_s)
+        account.timeline = None if timeline is None else []
         code = self._found(query, SHORTLIST, lambda: PlanRun(run.plan, run.moment, account))
         self.proposals.note(query.rows_max, answered=code == ANSWERED)
         if code != ANSWERED:
             return None  # the pipeline asks the filters again, and their time here counts for nothing
         run.account.took_s.update(account.took_s)
+        if timeline is not None:
+            timeline.extend(account.timeline or ())
         counts = self.counts.tolist()
         proposed = self.room.distinct[: counts[FOUND]].copy()
         candidates = self._candidates(counts, proposed, self.room.rows[: counts[PASSED]])
