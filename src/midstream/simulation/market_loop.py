@@ -28,14 +28,14 @@ from midstream.simulation.market_model import Learner, busy, columns_of, example
 from midstream.training.gates.decide import decide
 from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
 from midstream.training.gates.judging import judged_rows
-from midstream.training.gates.options import DEFAULTS, GateOptions
+from midstream.training.gates.options import DEFAULTS, GateOptions, before_canary
 from midstream.training.gates.probes import ROUNDS, TIMED_ROWS
 from midstream.training.gates.results import GateDecision
 
 CLICKS = Metric("clicks a slate", "ratio", "clicks", "slates")
 
 
-UNSHADOWED: Final = msgspec.structs.replace(DEFAULTS, shadow=False)
+UNSHADOWED: Final = before_canary(msgspec.structs.replace(DEFAULTS, shadow=False))
 """A market has no requests that could be run again."""
 
 

@@ -59,6 +59,8 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int = 0
     """Clock of this decision."""
     gates: tuple[GateResult, ...] = ()
+    worse_max: float | None = None
+    """Relative loss that the offline gate tolerated; None = nothing was judged."""
     experiment: str = ""
     """Of the canary, or of those who still get the version before; empty = there is none."""
     reason: str = ""

@@ -1,9 +1,18 @@
 """Tables ``[[trainings]]``: each fault has its place and says what would be right."""
 
+import re
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from midstream.app.config.reader import parse_config
+from midstream.core.durations import Duration, parse_duration_ms
 from midstream.core.errors import ConfigInvalid
+from midstream.training.gates.options import WORSE_MAX, WORSE_MAX_BEFORE_CANARY, GateOptions
+from midstream.training.options import CanaryOptions
+
+DOCS = Path(__file__).parents[3] / "docs" / "continuous-training.md"
 
 MODELS = """
 [[models]]
@@ -27,7 +36,7 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
     (told,) = parse_config(MODELS + 'model = "taste"\nevery = "6h"\ngates = { age_max = "2d" }').trainings
     assert (told.rule.every_ms, told.rule.events, told.rule.rest_ms) == (6 * 3_600_000, 0, 3_600_000)
     assert (told.promote, told.watch_ms, told.canary_ms) == ("auto", 86_400_000, (86_400_000, 7 * 86_400_000))
-    assert (told.gates.age_max.ms, told.gates.worse_max) == (2 * 86_400_000, 0.1)
+    assert (told.gates.age_max.ms, told.gates.worse_max) == (2 * 86_400_000, None)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +91,29 @@ def test_a_model_has_one_table_and_no_canary_where_a_version_is_pinned() -> None
     (found,) = raised.value.faults
     assert found.where == "midstream.toml: $.trainings[0].canary.placement"
     assert "home pins version 3 of taste" in found.came
+
+
+def _told(default: object) -> str:
+    """Return a default as the page has it, times in milliseconds."""
+    if isinstance(default, (str, Duration)):
+        return str(parse_duration_ms(str(default)))
+    if isinstance(default, int) and default >= 1 << 30:
+        return f"{default >> 30} GiB"
+    return f"{default:,g}"
+
+
+@pytest.mark.parametrize("options", [GateOptions, CanaryOptions])
+def test_the_page_has_the_defaults_of_the_code(options: type[msgspec.Struct]) -> None:
+    """Each bound has its default behind its name; no name has two."""
+    told = dict[str, set[str]]()
+    for name, default in re.findall(r"`(\w+)` \((`\"[^)]+|\d[^)]*)\)", DOCS.read_text()):
+        told.setdefault(name, set()).add(_told(default.strip('`"')) if default.startswith("`") else default)
+    chosen = msgspec.structs.asdict(options())
+    wanted = {
+        name: {_told(default)}
+        for name, default in chosen.items()
+        if not isinstance(default, (bool, type(None))) and default not in {"", "off", "refuse"}
+    }
+    if "worse_max" in chosen:
+        wanted["worse_max"] = {f"{WORSE_MAX_BEFORE_CANARY}; {WORSE_MAX} where no canary follows"}
+    assert {name: told.get(name, set()) for name in wanted} == wanted

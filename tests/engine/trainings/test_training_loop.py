@@ -839,6 +839,59 @@ def test_an_experiment_of_the_same_name_and_other_versions_is_no_canary(shop: Sh
     shop.work(work)
 
 
+@pytest.mark.parametrize(
+    "share, worse_max, reads, passes",
+    [
+        (0.1, None, True, True),
+        (0.0, None, True, False),
+        (0.1, None, False, False),
+        (0.0, 0.1, True, True),
+        (0.1, 0.05, True, False),
+    ],
+)
+def test_a_bound_is_as_wide_as_the_canary_behind_it_allows(
+    shop: Shop, share: float, worse_max: float | None, reads: bool, passes: bool
+) -> None:
+    """Where nobody tries a candidate first a twentieth may be lost, unless a bound is set."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        gates = replace(TABLE.gates, worse_max=worse_max)
+        shop.tables = [replace(TABLE, canary=replace(TABLE.canary, share=share), gates=gates)]
+        shop.maker.figure = 0.48  # the interval reaches to -0.03 of 0.5
+        if not reads:
+            shop.running.engine.live.plans = {}
+        await shop.look(6)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.action == "refused") is not passes, last
+        assert ("offline refused" in last.reason) is not passes
+
+    shop.work(work)
+
+
+def test_a_canary_that_was_taken_away_leaves_no_wide_bound(shop: Shop) -> None:
+    """It passed by the bound before a canary; when that is to begin there is none: it is judged by the other bound."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        for figure, action in ((0.48, "refused"), (0.5, "kept")):
+            shop.tables = [TABLE]
+            shop.maker.figure = figure
+            shop.clock.ms += 6 * HOUR_MS
+            await shop.loop.train_next()
+            assert shop.actions[-1] == "passed"
+            shop.tables = [replace(TABLE, canary=replace(TABLE.canary, share=0.0))]
+            await shop.loop.look()
+            last = shop.loop.journal.last("near")
+            assert last is not None
+            assert (last.action, last.reason.startswith("canary.share is 0, so without a canary")) == (action, True)
+            assert (shop.champion == first) is (action == "refused")
+
+    shop.work(work)
+
+
 async def turn_of_another(shop: Shop, meanwhile: Callable[[], Awaitable[None] | None], hours: float = 0.0) -> None:
     """Run one round while another engine of the process has the turn, and let something happen meanwhile."""
     await shop.turn.acquire()

@@ -22,8 +22,8 @@ from midstream.training.gates.evidence import (
 from midstream.training.gates.freshness import AHEAD_MS_MAX, freshness
 from midstream.training.gates.leak import leak
 from midstream.training.gates.off_policy import off_policy
-from midstream.training.gates.offline import offline
-from midstream.training.gates.options import GateOptions
+from midstream.training.gates.offline import offline, tightened
+from midstream.training.gates.options import GateOptions, before_canary
 from midstream.training.gates.results import GATES
 from midstream.training.gates.shadow import shadow
 from midstream.training.gates.validity import validity
@@ -119,13 +119,39 @@ def test_offline_refuses_what_is_not_seen_to_be_as_good(changed: dict[str, objec
 
 
 def test_offline_at_its_margin_and_without_a_champion() -> None:
-    """A tenth of the champion's figure; the first version has only to be better than none."""
-    at = PairedGap(900, 0.0, -0.1 * 0.48, 0.03)
-    assert offline(VERSION, CHAMPION, judged(difference=at), GATES_AS).passed
-    assert not offline(VERSION, CHAMPION, judged(difference=replace_low(at)), GATES_AS).passed
+    """A tenth of the champion's figure before a canary, else a twentieth; a first version has to beat none."""
+    for bounds, margin in (
+        (GATES_AS, 0.05),
+        (before_canary(GATES_AS), 0.1),
+        (before_canary(GateOptions(worse_max=0.02)), 0.02),
+    ):
+        at = PairedGap(900, 0.0, -margin * 0.48, 0.03)
+        assert offline(VERSION, CHAMPION, judged(difference=at), bounds).passed
+        assert not offline(VERSION, CHAMPION, judged(difference=replace_low(at)), bounds).passed
     assert offline(VERSION, None, judged(difference=None, champion=None), GATES_AS).passed
     lenient = GateOptions(unjudged="pass")
     assert offline(VERSION, CHAMPION, judged(figure=None, questions=0), lenient).outcome == "not_judged"
+
+
+@pytest.mark.parametrize("worse_max", [None, 0.0, 0.5])
+def test_what_would_serve_is_what_was_judged_whatever_may_be_lost_against_the_champion(worse_max: float | None) -> None:
+    """A twentieth at most: it is another model otherwise, which no canary and no option makes the same."""
+    bounds = GateOptions(worse_max=worse_max)
+    ahead = PairedGap(900, 0.1, 0.05, 0.2)
+    assert offline(VERSION, CHAMPION, judged(difference=ahead, published=0.476), bounds).passed
+    found = offline(VERSION, CHAMPION, judged(difference=ahead, published=0.474), bounds)
+    assert (found.outcome, "what would serve has" in found.text) == ("refused", True)
+
+
+def test_a_pass_before_a_canary_is_no_pass_without_one() -> None:
+    """By the same interval; a bound that was as low before stays as it was."""
+    near, far = (judged(difference=PairedGap(900, 0.0, low * 0.48, 0.03)) for low in (-0.04, -0.06))
+    wide = before_canary(GATES_AS)
+    assert tightened(offline(VERSION, CHAMPION, near, wide), wide.loss_max, GATES_AS).passed
+    found = tightened(offline(VERSION, CHAMPION, far, wide), wide.loss_max, GATES_AS)
+    assert found.outcome == "refused"
+    assert found.bound == pytest.approx(-0.05 * 0.48)
+    assert tightened(offline(VERSION, CHAMPION, far, wide), wide.loss_max, GateOptions(worse_max=0.3)).passed
 
 
 def replace_low(gap: PairedGap) -> PairedGap:

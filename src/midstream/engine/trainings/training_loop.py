@@ -20,11 +20,14 @@ from midstream.engine.trainings.candidates import (
     NotMeasured,
     TrialOrder,
     candidate_order,
+    has_drifted,
 )
 from midstream.engine.trainings.journal import TrainingJournal
 from midstream.engine.trainings.rollback import CANNOT_SERVE, answers, earlier_versions, one_line, roll_back
 from midstream.engine.trainings.trial_orders import (
+    bounds_of,
     is_enough,
+    judged_alone,
     standing_of_trial,
     too_little,
     trial_order,
@@ -36,7 +39,7 @@ from midstream.training.decisions import ENDS, Action, TrainingDecision, standin
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
 from midstream.training.options import TRAININGS_MAX, TrainingTable
-from midstream.training.schedule import PSI_MAX, due
+from midstream.training.schedule import due
 
 LOOK_S = 1.0
 """Between two looks: a broken guardrail takes a version out of service within two of them and a write."""
@@ -229,14 +232,8 @@ class TrainingLoop:
 
     def _due(self, table: TrainingTable) -> str:
         standing = standing_of(self.journal.last(table.model))
-        drifts = table.drift and self._has_drifted()
+        drifts = table.drift and has_drifted(self._engine)
         return due(table.rule, standing, self._engine.clock(), self._engine.log.end, has_drifted=drifts)
-
-    def _has_drifted(self) -> bool:
-        """Return whether a feature that placements read is far from its baseline. Cost: 2 ms a column, seldom."""
-        values = self._engine.live.feature_values
-        found = (values.drift(name) for name in values.names)
-        return any(each is not None and each.psi > PSI_MAX for each in found)
 
     async def _train(self, table: TrainingTable, because: str) -> None:
         """Train and judge one model, and go on with its candidate."""
@@ -263,10 +260,10 @@ class TrainingLoop:
             begun = replace(begun, candidate=error.candidate if isinstance(error, NotMeasured) else "")
             await self._say(begun, "failed", f"{type(error).__name__}: {error}", failures=failures + 1)
             return
-        found = decide(made.measured, made.champion, made.evidence, table.gates)
-        said = replace(
-            begun, candidate=made.measured.version, gates=found.results, failures=0, learned_position=begun.position
-        )
+        gates = bounds_of(table, begun.champion, self._engine.fold, self._placement(table))
+        found = decide(made.measured, made.champion, made.evidence, gates)
+        said = replace(begun, candidate=made.measured.version, gates=found.results, worse_max=gates.loss_max)
+        said = replace(said, failures=0, learned_position=begun.position)
         await self._say(said, "shadow" if found.waits else "passed" if found.passed else "refused", found.reason)
 
     def _waits_for_requests(self, table: TrainingTable) -> bool:
@@ -305,6 +302,10 @@ class TrainingLoop:
             return
         placement = self._placement(table)
         if why_not := why_no_canary(table, said.champion, self._engine.fold, placement):
+            if (alone := judged_alone(table, said)) is not None:
+                reason = next(str(each) for each in alone.gates if not each.passed)
+                await self._say(alone, "refused", f"{why_not}, so without a canary: {reason}")
+                return
             await self._conclude(table, said, f"{why_not}, so without a canary")
             return
         order = trial_order(table, said, "t", placement)

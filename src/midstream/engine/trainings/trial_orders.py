@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import xxhash
+from msgspec.structs import replace
 
 from midstream.core.errors import NotFound
 from midstream.engine.trainings.candidates import TrialOrder, TrialStanding, VersionTrials
@@ -10,6 +11,9 @@ from midstream.experiments.names import MARK, NAME_BYTES_MAX, PLACEMENT_BYTES_MA
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
 from midstream.training.decisions import TrainingDecision
+from midstream.training.gates.offline import NAME as OFFLINE
+from midstream.training.gates.offline import tightened
+from midstream.training.gates.options import GateOptions, before_canary
 from midstream.training.options import TrainingTable
 
 VARIANT = "candidate"
@@ -63,6 +67,29 @@ def why_no_canary(table: TrainingTable, champion: str, fold: Fold, placement: st
     if not placement:
         return "no placement reads the version in service"
     return "" if table.canary.share else "canary.share is 0"
+
+
+def bounds_of(table: TrainingTable, champion: str, fold: Fold, placement: str) -> GateOptions:
+    """Return the bounds of the gates of a candidate: wider where a canary follows; arguments as ``why_no_canary``."""
+    return table.gates if why_no_canary(table, champion, fold, placement) else before_canary(table.gates)
+
+
+def judged_alone(table: TrainingTable, said: TrainingDecision) -> TrainingDecision | None:
+    """Return the refusal of a candidate that passed by the bound before a canary and has none now; None = it goes on.
+
+    Args:
+        table: Of the model.
+        said: The decision that it passed.
+    """
+    if said.worse_max is None or not said.champion:
+        return None
+    found = [
+        tightened(each, said.worse_max, table.gates) if each.name == OFFLINE and each.passed else each
+        for each in said.gates
+    ]
+    if all(each.passed for each in found):
+        return None
+    return replace(said, gates=tuple(found), worse_max=table.gates.loss_max)
 
 
 def standing_of_trial(trials: VersionTrials, name: str) -> TrialStanding:

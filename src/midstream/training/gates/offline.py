@@ -12,6 +12,9 @@ from midstream.training.gates.results import GateResult, not_judged, passed, ref
 NAME = "offline"
 CHANCE = 0.5
 """AUC of an order that knows nothing."""
+REFIT_LOSS_MAX = 0.05
+"""Relative loss of what would serve against the fit that was judged: it has learned these acts, so it has none but by
+a fault. No bound against the champion, so no option of that moves it."""
 
 
 def offline(
@@ -26,7 +29,7 @@ def offline(
         return not_judged(NAME, text.removesuffix(": "), holds_back=holds_back)
     if gates.baseline and (found := _baseline(judged, judged.figure)) is not None:
         return found
-    least = judged.figure * (1 - gates.worse_max)
+    least = judged.figure * (1 - REFIT_LOSS_MAX)
     if judged.published is not None and judged.published < least:
         text = f"what would serve has {judged.metric} {judged.published:.4f} on acts that it learned, the fit that was "
         return refused(NAME, f"{text}judged {judged.figure:.4f} without them", judged.published, least)
@@ -34,6 +37,22 @@ def offline(
         text = f"{judged.metric} {judged.figure:.4f} on {judged.questions:,} questions; no version is in service"
         return passed(NAME, text, judged.figure, judged.baseline)
     return _beside(judged, gates, holds_back=holds_back)
+
+
+def tightened(found: GateResult, tolerated: float, gates: GateOptions) -> GateResult:
+    """Return what the gate says of a candidate by a lower bound than that by which it passed beside the champion.
+
+    Args:
+        found: What the gate said.
+        tolerated: Relative loss that was tolerated.
+        gates: Their bounds now.
+    """
+    if found.figure is None or found.bound is None or gates.loss_max >= tolerated:
+        return found
+    least = found.bound * gates.loss_max / tolerated
+    if found.figure >= least:
+        return found
+    return refused(NAME, f"{found.text}, at least {least:+.4f} is asked for", found.figure, least)
 
 
 def _baseline(judged: JudgedActs, figure: float) -> GateResult | None:
@@ -56,7 +75,7 @@ def _beside(judged: JudgedActs, gates: GateOptions, *, holds_back: bool) -> Gate
             else f"{found.questions} questions are new to both, questions_min is {gates.questions_min}"
         )
         return not_judged(NAME, judged.why_not or few or "it was not compared", holds_back=holds_back)
-    least = -gates.worse_max * theirs
+    least = -gates.loss_max * theirs
     text = (
         f"{judged.metric} {found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f}) beside the champion's {theirs:.4f}"
     )

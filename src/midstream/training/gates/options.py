@@ -3,11 +3,17 @@
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from midstream.core.durations import Duration
 from midstream.core.field_bounds import Between, Length
 
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+WORSE_MAX = 0.05
+"""Default of ``worse_max`` where all users get what passes."""
+WORSE_MAX_BEFORE_CANARY = 0.1
+"""Default where a canary follows. Acts on served slates favour the champion, whose order they have: at 0.05 most
+rankers that are better are held back, and the canary judges what passes."""
 
 
 class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,10 +27,9 @@ class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """NDCG or AUC above which the candidate is taken to know the answers from elsewhere; so is one column alone."""
     jump_max: Annotated[float, msgspec.Meta(gt=1, le=1_000)] = 3.0
     """Times the champion's figure on the same questions above which that is taken too."""
-    worse_max: Share = 0.1
-    """Relative loss against the champion that the lower end of the 95 % interval may show. Acts on served slates favour
-    the champion, whose order they have: at 0.05 most rankers that are better are held back, and a canary judges what
-    passes."""
+    worse_max: Share | None = None
+    """Relative loss against the champion that the lower end of the 95 % interval may show; None = 0.1 where a canary
+    follows, else 0.05."""
     questions_min: Annotated[int, msgspec.Meta(ge=30, le=1_000_000)] = 30
     """Questions of fewer say nothing, of either of the two gates above."""
     baseline: bool = True
@@ -59,6 +64,16 @@ class GateOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Share of those that may fail with it and not with the champion."""
     agreement_min: Share = 0.0
     """Share of the champion's items that it has to propose as well; 0 = it may be another shop altogether."""
+
+    @property
+    def loss_max(self) -> float:
+        """``worse_max``, or its default where nothing is known of a canary."""
+        return WORSE_MAX if self.worse_max is None else self.worse_max
+
+
+def before_canary(gates: GateOptions) -> GateOptions:
+    """Return the bounds where a canary follows."""
+    return gates if gates.worse_max is not None else replace(gates, worse_max=WORSE_MAX_BEFORE_CANARY)
 
 
 DEFAULTS = GateOptions()
