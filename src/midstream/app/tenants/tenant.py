@@ -207,7 +207,7 @@ class Tenant:
             if await self._turns.turn(self.name, UNBOUNDED if scope["path"] in FREE else shop.waiting_max):
                 # Only now: what the others' turns took is no queue of this tenant.
                 shop.front.arrivals.take_over(scope)
-                await shop.front(scope, receive, telling)
+                await self._turns.steps(self.name, shop.front(scope, receive, telling))
             else:
                 shop.front.metrics.refusals.labels("tenant_queue").inc()
                 await send_reply(scope, telling, problem_reply(Overloaded(TOO_MUCH)))
