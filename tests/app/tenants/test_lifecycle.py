@@ -200,7 +200,9 @@ def test_changes_are_audited(pair):
     pair.run(play)
     lines = [json.loads(each) for each in pair.folders.audit.read_text().splitlines()]
     assert [(each["method"], each["route"], each["tenant"], each["status"]) for each in lines] == [
+        ("POST", "/v1/tenants/{name}/suspend", "red", 0),
         ("POST", "/v1/tenants/{name}/suspend", "red", 200),
+        ("PUT", "/v1/tenants/{name}/quota", "blue", 0),
         ("PUT", "/v1/tenants/{name}/quota", "blue", 200),
     ]
     assert {each["who"].split(":")[0] for each in lines} == {"cli"}
