@@ -58,6 +58,40 @@ def test_a_sent_configuration_names_nothing_outside_of_its_folder(server, told):
     assert (server.folders.names(), left_of(server.folders)) == ([], [])
 
 
+MODEL = '[[models]]\nname = "near"\nkind = "ease"\ntime_max = "{}"\n'
+PROBE = '[probe]\nevery = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    "told, where, right",
+    [
+        (MODEL.format("7d"), "$.models[0].time_max", "1h at most"),
+        (PROBE.format("29s"), "$.probe.every", "30s or more"),
+    ],
+)
+def test_a_sent_configuration_holds_up_no_other_tenant(server, told, where, right):
+    """Trainings have one turn of all tenants, and a probe has no quota: both are bounded, but on the machine."""
+
+    async def create(server):
+        return await server.root("POST", "/v1/tenants", {"name": "green", "configuration": SMALL + told})
+
+    made = server.run(create)
+    assert made.status == 400, made.body
+    (fault,) = made.json()["errors"]
+    assert where in fault["pointer"]
+    assert right in made.body.decode()
+    assert server.folders.names() == []
+    make_tenant(server.folders, TenantWish("green", SMALL + told), "cli:x", is_sent=False)
+    assert server.folders.names() == ["green"]
+
+
+def test_a_sent_configuration_may_train_and_probe(server):
+    """For an hour, and each 30 seconds."""
+    told = SMALL + MODEL.format("1h") + PROBE.format("30s")
+    make_tenant(server.folders, TenantWish("green", told), "key:x", is_sent=True)
+    assert server.folders.names() == ["green"]
+
+
 def test_every_setting_that_names_a_file_is_known():
     """A new setting of such a name is held to the rule, or the rule is told why not."""
     kinds, seen, names = [Config], set(), set()
