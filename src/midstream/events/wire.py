@@ -88,6 +88,8 @@ class Accept(msgspec.Struct, frozen=True):
     """Of ``actions`` those against an item: no unknown type is said to be near one of them."""
     trusted: bool = False
     """May send served, tick, control and erase events, and log times: imports of an export, not clients."""
+    takes_reserved: bool = False
+    """May name the users whom the engine reserves: its freshness probe, not clients."""
 
 
 class WireItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -13,6 +13,7 @@ from midstream.app.server.opened_engine import open_with_groups
 from midstream.core.answers.events import EventsAnswer
 from midstream.core.errors import ConfigInvalid
 from midstream.engine.folder import DataFolder
+from midstream.engine.lists.user_pages import UserListing
 from midstream.engine.online.freshness_probe import FreshnessProbe
 from tests.support.fakes.rebuilds import write_config
 from tests.support.patience import PATIENCE_S
@@ -30,6 +31,7 @@ def served(folder: Path, text: str) -> list[FreshnessProbe]:
                 await asyncio.sleep(0.05)
             assert "freshness" not in running.engine.concerns_now()
             assert (running.engine.user("midstream-probe") is not None) == bool(found)
+            assert (await running.engine.lists.users(UserListing(), None, 10)).users == []
         return found
 
     write_config(folder, text)

@@ -3,11 +3,12 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import Fault
-from midstream.core.kinds import Kind
+from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.ingest.admitted_batch import AdmittedBatch, RecordedBatch, admit, column
 from midstream.engine.types import Outcome, Recorded
@@ -66,6 +67,46 @@ def test_an_event_with_a_request_id_of_nobodys_goes_as_a_whole(events, has_fault
     for each in taken.rejected[has_fault:]:
         said = dict(zip(numbers, events, strict=True))[each.index][0]
         assert (each.fault.where, said in each.fault.came, each.raw) == (f"/{each.index}/request_id", True, b"raw")
+
+
+RESERVED = ("midstream-probe", "midstream-probe-follower-2", "midstream-probe-0123456789ab-follower-1")
+FREE = ("midstream-probes", "midstream-probe-", "my-midstream-probe", "midstream-probe-ann")
+
+
+def merge(user_id, other):
+    """One merge."""
+    body = f'{{"from":"{other}"}}'.encode()
+    return Event(Kind.USER, operation=Operation.MERGE, user_id=user_id, body=body)
+
+
+@pytest.mark.parametrize("probe", RESERVED)
+def test_nobody_writes_the_user_of_a_probe(probe):
+    """No act, no profile, and no merge of one or into one; the events beside them stay, and so do the probe's own."""
+    events = [
+        row(),
+        Event(Kind.INTERACTION, action="view", user_id=probe, item_id="mug"),
+        Event(Kind.USER, operation=Operation.PUT, user_id=probe, body=b'{"probe":1}'),
+        merge("ann", probe),
+        merge(probe, "ann"),
+        *(merge("ann", each) for each in FREE),
+        *(Event(Kind.USER, operation=Operation.PUT, user_id=each) for each in FREE),
+        Event(Kind.USER, operation=Operation.PUT, user_id="ann", body=f'{{"from":"{probe}"}}'.encode()),
+    ]
+    decoded = Decoded(build(events), np.arange(len(events), dtype=np.int32), (), len(events))
+
+    def taken(**more):
+        return admit(decoded, lambda number: SingleEvent(f"/{number}", b"raw", None), lambda _: True, **more)
+
+    found = taken()
+    assert [each.fault.where for each in found.rejected] == [
+        "/1/user_id",
+        "/2/user_id",
+        "/3/attributes/from",
+        "/4/user_id",
+    ]
+    assert all(probe in each.fault.came and each.fault.page == "/docs/observability.md" for each in found.rejected)
+    assert found.event_index.tolist() == [0, *range(5, len(events))]
+    assert taken(takes_reserved=True).rejected == ()
 
 
 @given(

@@ -145,6 +145,8 @@ def test_users_come_once_each_the_one_seen_last_first(monkeypatch, limit) -> Non
         profile = {"type": "user", "user_id": "quiet", "operation": "put", "attributes": {"country": "de"}}
         merge = {"type": "user", "user_id": "u3", "operation": "merge", "attributes": {"from": "anon"}}
         await engine.record(rig.batch(profile, merge, {"type": "user", "user_id": "gone", "operation": "delete"}))
+        probe = {"type": "user", "user_id": "midstream-probe-follower-1", "attributes": {"country": "de"}}
+        await engine.record(rig.batch(probe))
         await engine.erase("erased")
         pages = await all_pages(lambda *more: engine.lists.users(UserListing(), *more), limit)
         rows = [row for page in pages for row in page.users]

@@ -48,6 +48,7 @@ from midstream.engine.vectors.indexing import VectorIndexing
 from midstream.monitoring.logs import LogOptions, logging_to
 from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
+from midstream.serving.access.callers import OWN_PROBE
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.app import Maintenance, OtherProcesses, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
@@ -216,7 +217,7 @@ async def _follow(order: FollowerOrder, options: ServerOptions, orders: asyncio.
     traces = tracing_of(engine, config)
     services: list[EngineService] = [operational_log, FetchConnections(engine.plans.values), VectorIndexing(engine)]
     services += [] if traces is None else [traces.export]
-    services += follower_probe(engine, record, data, config, order.number)
+    services += follower_probe(engine, recording_at(leader, flush, OWN_PROBE), data, config, order.number)
     for each in services:
         each.start()
     upkeep = Maintenance(tracing=None if traces is None else traces.tracing)

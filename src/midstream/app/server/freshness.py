@@ -12,7 +12,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.instance import Instance
 from midstream.engine.online.freshness_probe import FreshnessProbe, Record
 from midstream.events.wire import Accept
-from midstream.serving.events.ingest import Ingest
+from midstream.serving.events.ingest import Ingest, IngestOptions
 from midstream.serving.slates.recommendations import recording
 
 _NAME_BYTES = 6
@@ -24,7 +24,9 @@ def with_probe(running: Instance, data: DataFolder, config: Config, accept: Call
         return running
     engine = running.engine
     ingest = Ingest(running.ingest, accept, engine.token, config.server.body_bytes_max)
-    probe = FreshnessProbe(engine, recording(ingest), config.probe, probe_name(data, config))
+    probe = FreshnessProbe(
+        engine, recording(ingest, IngestOptions(is_probe=True)), config.probe, probe_name(data, config)
+    )
     return replace(running, services=(*running.services, probe))
 
 

@@ -1,4 +1,4 @@
-"""Admission of decoded events: validates request ids, and reports the outcome of each event with its four parts.
+"""Admission of decoded events: judges request ids and users, and reports outcomes of events with their four parts.
 
 Nothing disappears: every event is recorded, a duplicate, a conflict, or rejected with a fault. An event of several
 items is recorded when at least one of them was; a refused item of it is named all the same.
@@ -12,19 +12,25 @@ from numpy.typing import NDArray
 
 from midstream.core.columns import has_all, has_any
 from midstream.core.errors import Fault
+from midstream.core.kinds import Kind, Operation
+from midstream.core.reserved_users import PROBE_TEXT, is_reserved
 from midstream.core.types import EventBatch, Index
 from midstream.engine.types import Outcome, Recorded
 from midstream.events.json.decode import Decoded, Rejected, SingleEvent
 from midstream.events.schema import TEXTS, TIME_SENT, pick, text_lengths
+from midstream.events.values import merged_id
 from midstream.events.wire import PAGE as EVENTS_PAGE
 
 ERASED_CAME = "An event of a user who was erased, of a time before that."
 """Placeholder for the value in rejections of erased users' events, which are not kept."""
 PAGE = "/docs/http.md"
+PROBE_PAGE = "/docs/observability.md"
 PartOf: TypeAlias = Callable[[int], SingleEvent]
 """Returns the pointer to an event of the body, and its text."""
 _ITEM_ID = TEXTS.index("item_id")
 _REQUEST_ID = TEXTS.index("request_id")
+_USER_ID = TEXTS.index("user_id")
+_BODY = TEXTS.index("body")
 
 
 class AdmittedBatch(NamedTuple):
@@ -109,8 +115,10 @@ def _count_without_dedupe(batch: EventBatch) -> int:
     return int(np.count_nonzero((id_lengths == 0) & ((batch.rows["flags"] & TIME_SENT) == 0)))
 
 
-def admit(decoded: Decoded, part: PartOf, is_ours: Callable[[str], bool]) -> AdmittedBatch:
-    """Reject events with a request id of another engine. Touches no state, so any thread may call it.
+def admit(
+    decoded: Decoded, part: PartOf, is_ours: Callable[[str], bool], *, takes_reserved: bool = False
+) -> AdmittedBatch:
+    """Reject events of reserved users and with a request id of another engine. Any thread may call it.
 
     Cost: 2 µs a row that has a request id, and the time of ``part`` for each rejected one.
 
@@ -118,22 +126,50 @@ def admit(decoded: Decoded, part: PartOf, is_ours: Callable[[str], bool]) -> Adm
         decoded: Decoded body.
         part: Names one of its events.
         is_ours: Whether a request id is of this engine.
+        takes_reserved: Take events of reserved users.
     """
     admitted = AdmittedBatch(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count, part)
-    if not has_any(decoded.batch.rows["request_id_length"]):
+    if not takes_reserved and PROBE_TEXT in decoded.batch.text:
+        admitted = _without_reserved(admitted)
+    return _without_foreign(admitted, is_ours) if has_any(admitted.batch.rows["request_id_length"]) else admitted
+
+
+def _without_reserved(admitted: AdmittedBatch) -> AdmittedBatch:
+    """Reject events that name a reserved user, or that merge one."""
+    batch = admitted.batch
+    wrong: dict[int, tuple[str, str]] = {}
+    users, kinds, operations = column(batch, _USER_ID), batch.rows["kind"], batch.rows["operation"]
+    is_merge = (kinds == Kind.USER) & (operations == Operation.MERGE)
+    bodies = column(batch, _BODY) if has_any(is_merge) else []
+    for row, (user_id, number) in enumerate(zip(users, admitted.event_index.tolist(), strict=True)):
+        if is_reserved(user_id):
+            wrong[number] = "/user_id", user_id
+        elif is_merge[row] and is_reserved(other := merged_id(bodies[row].encode())):
+            wrong[number] = "/attributes/from", other
+    if not wrong:
         return admitted
-    ids = column(decoded.batch, _REQUEST_ID)
+    refused = [_reserved_user(number, *each, admitted.part(number)) for number, each in wrong.items()]
+    return _kept(admitted, ~np.isin(admitted.event_index, list(wrong)), refused)
+
+
+def _without_foreign(admitted: AdmittedBatch, is_ours: Callable[[str], bool]) -> AdmittedBatch:
+    """Reject events with a request id of another engine."""
+    ids = column(admitted.batch, _REQUEST_ID)
     foreign = {each for each in set(ids) if each and not is_ours(each)}
     if not foreign:
         return admitted
     # All rows of an event have the same request id, so an event goes or stays as a whole.
     keep = np.array([each not in foreign for each in ids])
-    numbers: list[int] = decoded.event_index[~keep].tolist()
+    numbers: list[int] = admitted.event_index[~keep].tolist()
     wrong = dict(zip(numbers, (each for each in ids if each in foreign), strict=True))
-    refused = (_foreign_request(number, each, part(number)) for number, each in wrong.items())
-    rejected = sorted((*decoded.rejected, *refused), key=lambda each: each.index)
-    batch = pick(decoded.batch, np.flatnonzero(keep).tolist())
-    return admitted._replace(batch=batch, event_index=decoded.event_index[keep], rejected=tuple(rejected))
+    return _kept(admitted, keep, [_foreign_request(at, each, admitted.part(at)) for at, each in wrong.items()])
+
+
+def _kept(admitted: AdmittedBatch, keep: NDArray[np.bool_], refused: Sequence[Rejected]) -> AdmittedBatch:
+    """Return some rows of a batch, and rejections of the events of the others."""
+    rejected = sorted((*admitted.rejected, *refused), key=lambda each: each.index)
+    batch = pick(admitted.batch, np.flatnonzero(keep).tolist())
+    return admitted._replace(batch=batch, event_index=admitted.event_index[keep], rejected=tuple(rejected))
 
 
 def column(batch: EventBatch, text: int) -> list[str]:
@@ -142,6 +178,11 @@ def column(batch: EventBatch, text: int) -> list[str]:
     starts = batch.rows["text_start"].astype(np.int64) + lengths[:, :text].sum(axis=1)
     stops = starts + lengths[:, text]
     return [batch.text[start:stop].decode() for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _reserved_user(index: int, where: str, user_id: str, part: SingleEvent) -> Rejected:
+    came = f'"{user_id}" is the user of a freshness probe.'
+    return Rejected(index, Fault(f"{part.prefix}{where}", came, "An id of a user of yours.", PROBE_PAGE), part.raw)
 
 
 def _foreign_request(index: int, request_id: str, part: SingleEvent) -> Rejected:

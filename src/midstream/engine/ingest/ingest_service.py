@@ -166,11 +166,12 @@ class IngestService:
             self._bulk_decodes -= 1
 
     def _decode(self, body: bytes, accept: Accept, content_type: str) -> AdmittedBatch:
-        return self.admit(decode(body, accept, content_type), Parts(lambda: parts_of(body, accept, content_type)))
+        parts = Parts(lambda: parts_of(body, accept, content_type))
+        return self.admit(decode(body, accept, content_type), parts, takes_reserved=accept.takes_reserved)
 
-    def admit(self, decoded: Decoded, part: PartOf) -> AdmittedBatch:
-        """Reject events with a request id of another engine. Any thread may call it."""
-        return admit(decoded, part, self._engine.request_id_is_ours)
+    def admit(self, decoded: Decoded, part: PartOf, *, takes_reserved: bool = False) -> AdmittedBatch:
+        """Reject events with a request id of another engine, or of a reserved user. Any thread may call it."""
+        return admit(decoded, part, self._engine.request_id_is_ours, takes_reserved=takes_reserved)
 
     async def record(
         self,

@@ -14,6 +14,7 @@ import msgspec
 
 from midstream.core.answers.lists import ListedUser, UserPage
 from midstream.core.kinds import Kind
+from midstream.core.reserved_users import PROBE_TEXT, is_reserved
 from midstream.core.types import LogPosition
 from midstream.engine.lists.list_cursor import read_cursor
 from midstream.engine.lists.list_filter import OF_USERS, compiled, moment_of
@@ -46,7 +47,8 @@ class UserListing(msgspec.Struct, frozen=True):
 async def user_page(live: LiveState, asked: UserListing, cursor: str | None, limit: int) -> UserPage:
     """Return users who pass a filter, from a place in the log back.
 
-    Users who were erased, deleted or evicted are left out: the state holds nothing of them.
+    Users who were erased, deleted or evicted are left out: the state holds nothing of them. So are those of freshness
+    probes, who are nobody.
 
     Raises:
         RequestInvalid: The filter or the cursor cannot be used.
@@ -97,7 +99,7 @@ class _Found:
     def take(self, live: LiveState, where: Condition | None, user: tuple[bytes, int], acted_ms: int) -> None:
         """Add a user who passes, at the newest act, 0 = at a change of the profile."""
         text, user_hash = user
-        if user_hash in self._seen:
+        if user_hash in self._seen or (text.startswith(PROBE_TEXT) and is_reserved(text.decode())):
             return
         fold = live.fold
         slot = fold.vocabulary.user_slot(user_hash)

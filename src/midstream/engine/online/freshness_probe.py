@@ -17,6 +17,7 @@ import msgspec
 from midstream.core.answers.events import EventsAnswer
 from midstream.core.answers.problems import Problem
 from midstream.core.errors import MidstreamError
+from midstream.core.reserved_users import PROBE_USER
 from midstream.core.types import Failure, Moment, Query
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.engine import Engine
@@ -27,8 +28,7 @@ from midstream.ranking.pipeline import recommend
 from midstream.ranking.plan import Plan
 from midstream.state.users.users import Users
 
-USER: Final = "midstream-probe"
-"""Reserved id; that of a follower or a node has its name behind it."""
+USER: Final = PROBE_USER
 ATTRIBUTE: Final = "probe"
 CONCERN: Final = "freshness"
 WAIT_S_MAX: Final = 10.0

@@ -107,6 +107,17 @@ def from_header(value: bytes) -> Caller:
 OWN_EVENTS: Final = as_header(Caller("follower", "", frozenset((EVENTS, CATALOGUE))))
 """Caller of events that came with a question: the gate of the process that answers it has judged them."""
 
+_PROBE_WHO: Final = "freshness-probe"
+"""Name of no key and of no command."""
+OWN_PROBE: Final = as_header(Caller(_PROBE_WHO, "", frozenset((EVENTS, CATALOGUE))))
+"""Caller of the events of a follower's freshness probe."""
+
+
+def is_probe(scope: Scope) -> bool:
+    """Return whether a request is of the freshness probe of another process of the server."""
+    caller = caller_of(scope)
+    return caller is not None and caller.who == _PROBE_WHO
+
 
 def with_caller(scope: Scope) -> Scope:
     """Return a scope whose headers tell its caller to another process, and nothing that the client put there."""

@@ -108,13 +108,13 @@ class FollowedApp:
             return False
 
 
-def recording_at(leader: Passage, flush: Flush) -> Record:
-    """Return a function that records the events of a request at the leader."""
+def recording_at(leader: Passage, flush: Flush, caller: bytes = OWN_EVENTS) -> Record:
+    """Return a function that records the events of a request at the leader, as those of a caller."""
 
     async def record(events: bytes) -> EventsAnswer | Problem:
         await flush()
         try:
-            reply = await leader.ask("POST", EVENTS_PATH, events, caller=OWN_EVENTS)
+            reply = await leader.ask("POST", EVENTS_PATH, events, caller=caller)
         except (LeaderGone, Overloaded) as error:
             return problem_of(error)
         if reply.status in _TAKEN:

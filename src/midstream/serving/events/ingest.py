@@ -27,6 +27,8 @@ class IngestOptions(msgspec.Struct, frozen=True):
     """The one type that is taken, ``item`` or ``user``; empty = all."""
     refused_types: frozenset[str] = frozenset()
     """Types that the caller's key does not allow."""
+    is_probe: bool = False
+    """Whether the events are of a freshness probe of the server."""
 
 
 PLAINLY = IngestOptions()
@@ -71,6 +73,8 @@ class Ingest:
             accept = msgspec.structs.replace(accept, actions=frozenset(), open_types=frozenset({how.only}))
         if how.refused_types:
             accept = without_types(accept, how.refused_types)
+        if how.is_probe:
+            accept = msgspec.structs.replace(accept, takes_reserved=True)
         trace = current()
         began_s = 0.0 if trace is None else trace.clock()
         admitted = await self.service.decode(body, accept, how.content_type)

@@ -11,7 +11,7 @@ import msgspec
 from midstream.core.answers.events import EventsAnswer
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.schema import PAGE
-from midstream.serving.access.callers import refused_types
+from midstream.serving.access.callers import is_probe, refused_types
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import Ingest, IngestOptions
 from midstream.serving.http.body_reader import BodyLimits, read_body
@@ -115,7 +115,9 @@ def how_of(scope: Scope) -> IngestOptions:
     """
     query = query_fields(scope, EVENTS_QUERY)
     dry_run, all_results = flag(query, "dry_run"), wants_all(query)
-    return IngestOptions(content_type(scope), dry_run, all_results, refused_types=refused_types(scope))
+    return IngestOptions(
+        content_type(scope), dry_run, all_results, refused_types=refused_types(scope), is_probe=is_probe(scope)
+    )
 
 
 def wants_all(query: dict[str, list[str]]) -> bool:

@@ -23,7 +23,7 @@ from midstream.engine.types import Answer, Ask, Value
 from midstream.events.faults import shown
 from midstream.experiments.names import MARK
 from midstream.ranking.plan import SEARCH, SIMILAR
-from midstream.serving.events.ingest import Ingest
+from midstream.serving.events.ingest import PLAINLY, Ingest, IngestOptions
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.problems import problem_of
 from midstream.serving.http.responses import NO_STORE, Reply, Scope
@@ -229,12 +229,12 @@ def placement_unknown(engine: "Engine", name: str, where: str = "/placement") ->
     return NameUnknown(where, "placement", name, [each for each in engine.plans if MARK not in each])
 
 
-def recording(ingest: Ingest) -> Record:
+def recording(ingest: Ingest, how: IngestOptions = PLAINLY) -> Record:
     """Return a function that records in this process; a request is answered even if its events are not recorded."""
 
     async def record(events: bytes) -> EventsAnswer | Problem:
         try:
-            return await ingest.take(events)
+            return await ingest.take(events, how)
         except (AppendFailed, CommitTooSlow, Overloaded) as error:
             return problem_of(error)
 
