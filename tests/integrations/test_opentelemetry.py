@@ -4,7 +4,7 @@ import asyncio
 import http.server
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -168,6 +168,20 @@ def test_a_stop_delivers_what_is_queued_and_takes_no_more() -> None:
     assert (counts["exported"], len(memory.get_finished_spans())) == (200, 200)
     export.submit(finished())
     assert counts["dropped"] == 2
+
+
+def test_the_thread_and_the_end_take_from_one_queue() -> None:
+    """A queue that another thread empties between two looks at it."""
+    export = OtlpExport(InMemorySpanExporter(), ALL, lambda *_: None, "1.2.3")
+    export.submit(finished())
+
+    class Emptied(deque[RequestTrace]):
+        def __len__(self) -> int:
+            return super().__len__() + 1  # the length before the other thread took one
+
+    export._queue = Emptied(export._queue)
+    assert len(export._taken(9)) == 1
+    assert export._taken(9) == []
 
 
 def test_a_stop_waits_for_no_collector(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,16 @@ def test_a_tracestate_goes_with_its_traceparent() -> None:
     assert told is not None
     assert told.state == "a=1,b=2"
     assert parent_of([(b"tracestate", b"a=1")]) is None
-    for odd in (b"a=" + b"x" * 600, b"a=\xe4", b"a=\x01b"):
+    for odd in (
+        b"a=" + b"x" * 600,
+        b"a=\xe4",
+        b"a=\x01b",
+        b"a",
+        b"A=1",
+        b"a=1,a=2",
+        b"a=1,b",
+        b",".join(b"a%d=1" % n for n in range(33)),
+    ):
         odd_one = parent_of([*header(GOOD), (b"tracestate", odd)])
         assert odd_one is not None
         assert odd_one.state == ""

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, Literal, TypeAlias
 
@@ -90,10 +91,15 @@ class OtlpExport:
         self._exporter.shutdown()
 
     def _taken(self, count: int) -> list[RequestTrace]:
-        return [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        """Return the first traces of the queue, ``count`` at most; the thread and the end of it take from one queue."""
+        taken: list[RequestTrace] = []
+        with suppress(IndexError):  # it is empty
+            while len(taken) < count:
+                taken.append(self._queue.popleft())
+        return taken
 
     def _deliver(self, traces: Sequence[RequestTrace]) -> None:
-        spans = [self._spans.span(trace, each) for trace in traces for each in trace.spans]
+        spans = [span for trace in traces for span in self._spans.spans(trace)]
         try:
             is_good = self._exporter.export(spans).name == "SUCCESS"
         except OSError:  # errors of its client are ones
@@ -125,13 +131,17 @@ class SpanFactory:
         self._good = status.Status(status.StatusCode.UNSET)
         self._failed: Callable[[str], Any] = lambda error: status.Status(status.StatusCode.ERROR, error)
 
-    def span(self, trace: RequestTrace, record: SpanRecord) -> Any:  # noqa: ANN401  the library's
-        """Return a finished span."""
+    def spans(self, trace: RequestTrace) -> list[Any]:
+        """Return the finished spans of a trace."""
+        state = self._trace.TraceState.from_header([trace.state]) if trace.state else None
+        return [self._span(trace, each, state) for each in trace.spans]
+
+    def _span(self, trace: RequestTrace, record: SpanRecord, state: object) -> Any:  # noqa: ANN401  the library's
         attributes: Mapping[str, Any] = {**record.attributes, **({"error.type": record.error} if record.error else {})}
         return self._sdk.ReadableSpan(
             name=record.name,
-            context=self._context(trace, record.span_id, is_remote=False),
-            parent=self._context(trace, record.parent_id, is_remote=record.span_id == trace.span_id)
+            context=self._context(trace, record.span_id, state, is_remote=False),
+            parent=self._context(trace, record.parent_id, state, is_remote=record.span_id == trace.span_id)
             if record.parent_id
             else None,
             resource=self._resource,
@@ -143,9 +153,8 @@ class SpanFactory:
             instrumentation_scope=self._scope,
         )
 
-    def _context(self, trace: RequestTrace, span_id: int, *, is_remote: bool) -> Any:  # noqa: ANN401  the library's
+    def _context(self, trace: RequestTrace, span_id: int, state: object, *, is_remote: bool) -> Any:  # noqa: ANN401  the library's
         flags = self._trace.TraceFlags(self._trace.TraceFlags.SAMPLED)
-        state = self._trace.TraceState.from_header([trace.state]) if trace.state else None
         return self._trace.SpanContext(trace.trace_id, span_id, is_remote, flags, state)
 
 

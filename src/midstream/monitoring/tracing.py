@@ -29,6 +29,12 @@ ERROR_STATUS: Final = 500
 NS: Final = 1_000_000_000
 _SAMPLED: Final = 1
 _LOW_64: Final = (1 << 64) - 1
+_MEMBERS_MAX: Final = 32
+_MEMBER = re.compile(
+    r"([a-z][_0-9a-z*/-]{0,255}|[a-z0-9][_0-9a-z*/-]{0,240}@[a-z][_0-9a-z*/-]{0,13})"
+    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+)
+"""Key and value of the state of one vendor. Reference: W3C Trace Context 1, section 3.3.1."""
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 Attribute: TypeAlias = str | int | float | bool
 SpanKind = Literal["internal", "server", "client"]
@@ -255,9 +261,21 @@ def parent_of(headers: Iterable[tuple[bytes, bytes]]) -> Parent | None:
         elif name == TRACESTATE:
             states.append(value)
     state = b",".join(states).decode("latin-1").strip()
-    if found is None or not state or len(state) > STATE_CHARS_MAX or not state.isascii() or not state.isprintable():
-        return found
-    return found._replace(state=state)
+    return found._replace(state=state) if found is not None and _is_state(state) else found
+
+
+def _is_state(text: str) -> bool:
+    """Return whether a text is a ``tracestate`` by the grammar: other texts are passed on to nobody.
+
+    Example:
+        >>> _is_state("a=1, b@c=2"), _is_state("a=1,a=2"), _is_state("A=1")
+        (True, False, False)
+    """
+    if not 0 < len(text) <= STATE_CHARS_MAX:
+        return False
+    members = [each for each in (part.strip(" \t") for part in text.split(",")) if each]
+    keys = {each.partition("=")[0] for each in members}
+    return len(keys) == len(members) <= _MEMBERS_MAX and all(map(_MEMBER.fullmatch, members))
 
 
 def parsed(value: bytes) -> Parent | None:
