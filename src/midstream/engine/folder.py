@@ -128,6 +128,11 @@ class DataFolder:
             raise Invalid((flaw,))
         return path.read_bytes()
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the key was made already."""
+        return (self.root / _KEY_NAME).exists()
+
     def key_flaw(self) -> Fault | None:
         """Return the fault of the key file, None = none, or there is no file yet."""
         path = self.root / _KEY_NAME

@@ -189,6 +189,13 @@ def test_what_is_not_there_is_said(shop, run):
     assert said.startswith("where: --filter")
 
 
+def test_a_list_makes_no_key(shop, run):
+    """Where the file of the key is gone: it is for the next start to make another."""
+    (shop / "data" / "key").unlink()
+    assert len(rows_of(run, "items", "list", "-n", "9")["items"]) == 7
+    assert not (shop / "data" / "key").exists()
+
+
 def test_a_folder_without_a_log_has_empty_lists(tmp_path, capfd):
     """And stays as it was: no key, no log."""
     for words in (["items"], ["users"], ["slates"]):

@@ -216,8 +216,8 @@ def state_at_rest(folder: Path, config: Config) -> LiveState:
     """Return the state, plans and ids of a folder as its log gives them, for reading."""
     data, view, outside = DataFolder(folder / DATA_NAME), LogView(folder), Outside()
     service, fold = served_of(folder, config, view)
-    # A folder without a log gets no key: its lists are empty, and have no cursor.
-    key = os.urandom(KEY_BYTES) if view.reader is None else data.key(os.urandom)
+    # A folder without a log or without a key gets none: cursors are good for this call alone.
+    key = data.key(os.urandom) if view.reader is not None and data.has_key else os.urandom(KEY_BYTES)
     host = Host(outside.clock, time.monotonic, RequestIds(key, os.urandom))
     metrics = Metrics(CollectorRegistry())
     guards = CircuitBreaker(time.monotonic, metrics)
