@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from midstream.app.access.key_wishes import key_wish
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.scopes import TENANT_ROUTES
 from midstream.serving.tenants.root_document import DESCRIBED, root_document
 
@@ -21,14 +23,17 @@ def cookies_of(answer):
 
 def test_a_person_signs_in_and_sees_the_tenants(pair):
     """The page leads to the form; the key is kept for pages and routes of the root, and for no tenant's path."""
+    person = KeyFile(pair.folders.data).create(key_wish("ann", ("admin",)), 1, "test").key
 
     async def play(server):
         await server.root("POST", "/v1/tenants/red/suspend", {"reason": "<b>The bill</b>"})
         led = await server.ask("GET", "/console")
         form = await server.ask("GET", "/console/session")
-        key = [(b"x-api-key", server.operator.encode())]
-        signed = await server.ask("PUT", "/console/session", {}, headers=key)
-        cookie = [(b"cookie", b"midstream_key=" + server.operator.encode())]
+        operator = [(b"x-api-key", server.operator.encode())]
+        refused = await server.ask("PUT", "/console/session", {}, headers=operator)
+        assert (refused.status, refused.json()["pointer"], cookies_of(refused)) == (403, "x-api-key", {})
+        signed = await server.ask("PUT", "/console/session", {}, headers=[(b"x-api-key", person.encode())])
+        cookie = [(b"cookie", b"midstream_key=" + person.encode())]
         page = await server.ask("GET", "/console", headers=cookie)
         changed = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, OWN])
         foreign = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, FOREIGN])
@@ -38,7 +43,7 @@ def test_a_person_signs_in_and_sees_the_tenants(pair):
     led, form, signed, page, changed, foreign, out = pair.run(play)
     assert (led.status, led.headers[b"location"]) == (303, b"/console/session")
     assert form.status == 200
-    assert cookies_of(signed) == {"/console": pair.operator, "/v1": pair.operator}
+    assert cookies_of(signed) == {"/console": person, "/v1": person}
     assert cookies_of(out) == {"/console": "", "/v1": ""}
     text = page.body.decode()
     assert re.findall(r'data-send="([^"]*)"', text) == [

@@ -17,9 +17,10 @@ from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.serving.access.callers import caller_of
 from midstream.serving.access.console_session import CONSOLE_PATH, SESSION_PATH, session_cookie
+from midstream.serving.access.key_ring import OPERATOR_WHO
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.page_templates import Templates
-from midstream.serving.http.problems import RouteUnknown
+from midstream.serving.http.problems import RouteUnknown, ScopeMissing
 from midstream.serving.http.responses import JSON, NO_STORE, Receive, Reply, Scope, sent_path
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
@@ -82,9 +83,17 @@ async def _file(_name: str, scope: Scope, _receive: Receive) -> Reply:
 
 
 async def _sign_in(_name: str, scope: Scope, _receive: Receive) -> Reply:
-    """Keep the key that this request was let in by; the gate has judged it."""
+    """Keep the key that this request was let in by; the gate has judged it.
+
+    Raises:
+        ScopeMissing: It is that of the machine's operator, which no browser keeps.
+    """
+    caller = caller_of(scope)
+    if caller is not None and caller.who.partition(":")[0] == OPERATOR_WHO:
+        right = "A key of a person: midstream keys create NAME --scope admin --folder FOLDER makes one."
+        raise ScopeMissing((Fault("x-api-key", "The operator's key of the machine came.", right, PAGE),))
     sent = next((value for name, value in scope["headers"] if name == _KEY_HEADER), b"").decode("latin-1").strip()
-    return _kept(scope, sent if caller_of(scope) is not None and not set(sent) & set(';, \t"') else "")
+    return _kept(scope, sent if caller is not None and not set(sent) & set(';, \t"') else "")
 
 
 async def _sign_out(_name: str, scope: Scope, _receive: Receive) -> Reply:
