@@ -95,6 +95,9 @@ def test_items_and_users(in_process):
         await client.patch_item("a/b", {"price": 4, "title": None}, event_id="c1")
         again = await client.patch_item("a/b", {"price": 4, "title": None}, event_id="c1")
         await client.put_item("search", {"price": 1})
+        for dots in (".", ".."):
+            await client.put_user(dots, {"language": dots})
+            assert (await client.user(dots))["attributes"] == {"language": dots}
         many = await client.change_items(
             [{"item_id": f"i{number}", "attributes": {"price": number}} for number in range(5)]
         )

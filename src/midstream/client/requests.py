@@ -13,14 +13,19 @@ Event = Mapping[str, object]
 Events = Event | Sequence[Event]
 
 
+_DOTS = {".": "%2E", "..": "%2E%2E"}
+
+
 def target(*steps: str, query: Mapping[str, object] | None = None) -> str:
     """Return a path of steps, each percent-encoded, with a query string: lists repeated, None left out.
+
+    Dots of the steps ``.`` and ``..`` are encoded too: as they are they would lead to another route.
 
     Example:
         >>> target("v1", "items", "a/b", query={"fields": ["price", "tags"], "explain": True, "limit": None})
         '/v1/items/a%2Fb?fields=price&fields=tags&explain=true'
     """
-    path = "/" + "/".join(quote(step, safe="") for step in steps)
+    path = "/" + "/".join(_DOTS.get(step) or quote(step, safe="") for step in steps)
     pairs = [(name, _text(each)) for name, value in (query or {}).items() for each in _values(value)]
     return f"{path}?{urlencode(pairs, quote_via=quote)}" if pairs else path
 
