@@ -5,7 +5,7 @@
  * times and within `deadlineMs`. The pause is drawn from 0 to a bound that doubles, and is at least `Retry-After`.
  */
 
-import { AnswerUnreadable, refusalOf, ServerUnreachable } from "./errors.js";
+import { AnswerUnreadable, ClientError, refusalOf, ServerUnreachable } from "./errors.js";
 
 /** How a client waits and repeats. */
 export interface ClientOptions {
@@ -164,8 +164,14 @@ export class Exchange {
   }
 }
 
-/** Return a path of steps, each percent-encoded, with a query string: lists repeated, null and undefined left out. */
+/**
+ * Return a path of steps, each percent-encoded, with a query string: lists repeated, null and undefined left out.
+ *
+ * The steps `.` and `..` are refused: `fetch` resolves them, encoded too, so they would lead to another route.
+ */
 export function target(steps: readonly string[], query: Record<string, unknown> = {}): string {
+  const dots = steps.find((each) => each === "." || each === "..");
+  if (dots !== undefined) throw new ClientError(`"${dots}" is no id that a path can have`);
   const pairs: string[] = [];
   for (const [name, value] of Object.entries(query)) {
     for (const each of Array.isArray(value) ? value : [value]) {

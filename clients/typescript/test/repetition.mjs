@@ -1,6 +1,6 @@
 // Repetition, event ids and errors, with a fetch of the test's own: node repetition.mjs
 import assert from "node:assert/strict";
-import { AnswerUnreadable, Client, EventsRejected, Refused, ServerUnreachable } from "../dist/index.js";
+import { AnswerUnreadable, Client, ClientError, EventsRejected, Refused, ServerUnreachable } from "../dist/index.js";
 
 const TAKEN = { recorded: 1, duplicates: 0, rejected: [], log_position: "P1" };
 const busy = (headers = {}) => new Response('{"type":"t","title":"Busy","status":503,"detail":"d"}', { status: 503, headers });
@@ -56,6 +56,12 @@ function scripted(outcomes, options = {}) {
   const broken = scripted([noConnection("ECONNRESET"), json({})]);
   await assert.rejects(broken.client.setPlacement("home", {}, { author: "a" }), ServerUnreachable);
   assert.equal(broken.sent.length, 1);
+}
+// An id of dots would be another route.
+{
+  const { client, sent } = scripted([]);
+  for (const dots of [".", ".."]) await assert.rejects(async () => client.usersForItem(dots), ClientError);
+  assert.equal(sent.length, 0);
 }
 // An empty event id is none.
 {
