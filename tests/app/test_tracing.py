@@ -193,7 +193,7 @@ def test_refusals_and_other_routes(tmp_path: Path) -> None:
         ]
         for path in paths:
             await client.ask(path)
-        return [(each.spans[-1].name, each.attributes["http.response.status_code"]) for each in kept.traces]
+        return [(each.spans[-1].name, each.spans[-1].attributes["http.response.status_code"]) for each in kept.traces]
 
     assert shop(tmp_path, work) == [
         ("GET /v1/items/{item_id}", 200),

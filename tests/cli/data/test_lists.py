@@ -8,6 +8,7 @@ import pytest
 
 from midstream.app.inspect import list_pages
 from midstream.app.opening import open_shop
+from midstream.cli import console
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
 
@@ -41,7 +42,7 @@ def shop(tmp_path):
 @pytest.fixture
 def run(shop, capfd, monkeypatch):
     """Return a function that runs a list and gives status, output and what was said."""
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(console.out.rich, "width", 160)
 
     def call(*words):
         with pytest.raises(SystemExit) as left:

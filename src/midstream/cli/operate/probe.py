@@ -35,7 +35,7 @@ Nagios = Annotated[
     midstream probe --within 0.5 --metrics midstream-probe.prom
       Ends with 1 where no answer has the event within half a second.
     midstream probe --nagios --warn 0.2 --within 1
-      Ends with 1 beyond 0.2 s, and with 2 where no answer has the event within a second.
+      Ends with 1 beyond 0.2 s, and with 2 without an answer within a second.
     """,
 )
 def command(
