@@ -967,7 +967,7 @@ BUGS = (
     ),
     Bug(
         "an_outcome_that_comes_again_counts_again",
-        (Edit("state/outcomes/outcome_fold.py", 'if before & bit == 0:', "if bit:"),),
+        (Edit("state/outcomes/outcome_fold.py", "if before & bit == 0:", "if bit:"),),
         OUTCOMES,
     ),
     Bug(
