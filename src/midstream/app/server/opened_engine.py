@@ -104,7 +104,7 @@ def accept_now(running: Instance) -> Accept:
 
 
 def reports_of(running: Instance) -> ExperimentReports | None:
-    """Return the live reports of an instance's experiments; None = it has or watches none."""
-    if running.experimenting is None or running.watch is None:
+    """Return the live reports of an instance's experiments; None = it watches none."""
+    if running.watch is None:
         return None
     return ExperimentReports(running.engine, running.experimenting, running.watch)
