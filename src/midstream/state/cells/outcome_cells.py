@@ -2,7 +2,8 @@
 
 The join of outcomes (``state.outcomes``) calls ``add_positions`` where it learns something of a position. A position
 counts once it was seen, and once in each cell any of whose actions came: so a count of acts is never above that of
-impressions, however often and in whatever order they come. An act that comes before its impression counts with it.
+impressions, up to rounding where they fade, however often and in whatever order they come. An act that comes before
+its impression counts with it.
 
 Whenever an outcome comes, it has the decay weight of its slate's log time: an act weighs what the impression of its
 position weighs, however late it is, so a fading rate is not raised by delay. Rows are rebased as those of all cells
