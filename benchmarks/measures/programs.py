@@ -54,6 +54,8 @@ class Sizes:
     trees: int = 300
     seconds: float = 4.0
     """Of one load."""
+    idle_s: float = 62.0
+    """Without a request: a round of each job that runs every minute, and the longest waits before it."""
     is_short: bool = False
 
     @property
@@ -74,6 +76,7 @@ SHORT = Sizes(
     requests=300,
     trees=5,
     seconds=0.4,
+    idle_s=0.4,
     is_short=True,
 )
 """Enough that each row gets a figure, which means nothing."""
@@ -150,13 +153,22 @@ def lean(bench: Bench, checkout: Checkout) -> dict[str, float]:
         pairs = run.at(write_requests(bench.root / "pairs", event_pairs(bench)), PAIRS_S, "pair")
         ranks = run.at(write_requests(bench.root / "ranks", rank_requests(world, 1_000)), RANKS_S)
         memory = server.rss_mb()
+        idle = idle_percent(server, sizes.idle_s)
     return {
         **found,
         **milliseconds("… at half of it", half),
         **milliseconds("event then slate at 500/s", pairs),
         **milliseconds("rerank 100 over HTTP", ranks),
         "resident memory, this state": memory,
+        "work of the server's own in the minute after the loads": idle,
     }
+
+
+def idle_percent(server: serving.Server, seconds: float) -> float:
+    """Return how much of one core a server takes that is asked nothing: jobs by time, and what loads left to do."""
+    before = sum(server.cpu_parts_s())
+    time.sleep(seconds)
+    return 100 * (sum(server.cpu_parts_s()) - before) / seconds
 
 
 def composed_slates(bench: Bench, checkout: Checkout) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Components of one's own: code runs that ``midstream.toml`` names, and no other, whoever asks for it."""
 
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 import midstream
+from midstream.app.config.custom_components import component_type
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.reruns import Reruns, find_request
 from midstream.app.inspect.folder_view import LogView
@@ -336,3 +338,13 @@ def test_a_module_that_changes_the_search_path_is_no_error_of_ours(folder: Path)
         assert "home" in plans(config_of(folder), folder)
     finally:
         sys.path[:] = before
+
+
+def test_an_edit_of_equal_length_in_one_second_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytecode that the interpreter trusts by size and whole seconds runs no code of before the edit."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = folder / "components.py"
+    for limit in (3, 4):
+        path.write_text(CODE.replace("limit: int = 3", f"limit: int = {limit}"))
+        os.utime(path, (1_750_000_000, 1_750_000_000))
+        assert component_type("components:Shelf", "$", folder)().limit == limit

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
+from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
 import msgspec
@@ -169,10 +170,11 @@ def _from_file(name: str, path: Path) -> ModuleType:
 
     The file's content is part of the name: after an edit the next plan has the new code.
     """
-    unique = f"midstream_custom_{xxhash.xxh3_64_hexdigest(str(path).encode() + path.read_bytes())}_{name}"
+    source = path.read_bytes()
+    unique = f"midstream_custom_{xxhash.xxh3_64_hexdigest(str(path).encode() + source)}_{name}"
     if unique in sys.modules:
         return sys.modules[unique]
-    spec = spec_from_file_location(unique, path)
+    spec = spec_from_file_location(unique, path, loader=_SourceInHand(unique, str(path), source))
     if spec is None or spec.loader is None:
         message = f"{path} is no Python file"
         raise ImportError(message)
@@ -183,6 +185,22 @@ def _from_file(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
         undo.pop_all()
     return module
+
+
+class _SourceInHand(SourceFileLoader):
+    """Loader of source that was read already, without the cache of bytecode.
+
+    The interpreter trusts cached bytecode where the file's size and its time in whole seconds are as before. So two
+    edits of equal length in one second would run as the first of them.
+    """
+
+    def __init__(self, fullname: str, path: str, source: bytes) -> None:
+        super().__init__(fullname, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the source."""
+        return self.source_to_code(self._source, self.get_filename(fullname))
 
 
 @contextmanager
