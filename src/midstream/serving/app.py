@@ -399,7 +399,7 @@ def _cold(
     add_training_routes(cold, upkeep.trainings, limits)
     _add_exchange(cold, upkeep, options)
     add_hot_routes(cold)
-    _add_pages(cold, options)
+    _add_pages(cold, options, upkeep.data, engine)
     return cold
 
 
@@ -417,8 +417,9 @@ def _add_exchange(cold: "FastAPI", upkeep: Maintenance, options: ServerOptions) 
     add_sink_routes(cold, upkeep.sinks, limits)
 
 
-def _add_pages(cold: "FastAPI", options: ServerOptions) -> None:
+def _add_pages(cold: "FastAPI", options: ServerOptions, data: "DataFolder | None", engine: "Engine") -> None:
     """Add what people read, the docs and the console, and the script for their pages."""
+    from midstream.serving.access.key_file import KeyFile
     from midstream.serving.browser.demo_shop import add_shop_routes
     from midstream.serving.browser.script import add_script_route
     from midstream.serving.console.routes import add_console_routes
@@ -427,7 +428,8 @@ def _add_pages(cold: "FastAPI", options: ServerOptions) -> None:
     add_docs_page(cold)
     add_script_route(cold)
     add_shop_routes(cold, is_shown=options.demo_shop)
-    add_console_routes(cold)
+    keys = None if data is None else KeyFile(data.root)
+    add_console_routes(cold, keys, lambda: engine.clock())  # noqa: PLW0108  routes are described without an engine
 
 
 def described() -> "Document":

@@ -9,11 +9,14 @@ import asyncio
 import json
 import random
 import re
+import time
 
 import pytest
 
 from midstream.app.access.key_wishes import key_wish
 from midstream.app.access.keys import create_key, revoke_key
+from midstream.app.opening import DATA_NAME
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import LOOK_S
 from midstream.serving.access.scopes import (
     NODES,
@@ -56,8 +59,15 @@ MARK_EVERY = 200
 class Caller:
     """A key or a token, whose it is, what it may do, and the page that sends it."""
 
-    def __init__(self, whose, key, scopes, origin=""):
-        self.whose, self.key, self.scopes, self.origin = whose, key, scopes, origin
+    def __init__(self, whose, key, scopes, origin="", file=None):
+        self.whose, self.key, self.scopes, self.origin, self.file = whose, key, scopes, origin, file
+
+    def cookie(self):
+        """Return what a browser that signs in with it sends: a new session of a live key, else its own text."""
+        token = self.key
+        if self.file is not None:
+            token = self.file.begin_session(self.key.split("_")[1], time.time_ns() // 1_000_000)
+        return b"midstream_session=" + token.encode()
 
 
 def callers_of(server):
@@ -65,19 +75,20 @@ def callers_of(server):
     found = [Caller("", "", None), Caller("", "ms_00000000_x", None)]
     folders = {name: server.folders.of(name) for name in NAMES} | {"root": server.folders.root}
     for whose, folder in folders.items():
+        file = KeyFile(folder / DATA_NAME)
         for scope in SCOPES:
             made = create_key(folder, key_wish(f"only-{scope.replace(':', '-')}", (scope,)))
-            found.append(Caller(whose, made.key, {scope}))
+            found.append(Caller(whose, made.key, {scope}, file=file))
         most = tuple(each for each in SCOPES if each != "admin")
         made = create_key(folder, key_wish("most", most))
-        found += [Caller(whose, made.key, set(most))] * len(SCOPES)
+        found += [Caller(whose, made.key, set(most), file=file)] * len(SCOPES)
         found.append(Caller("", create_key(folder, key_wish("gone", ("admin",))).key, None))
         revoke_key(folder, "gone")
         if whose != "root":
             found += [Caller(whose, signed_token(whose, (scope,)), {scope}) for scope in SCOPES]
             found += [Caller(whose, signed_token(whose, most, "bob"), set(most))] * 4
             made = create_key(folder, key_wish("home", ("recommend:home",)))
-            found += [Caller(whose, made.key, {"recommend"})] * 2
+            found += [Caller(whose, made.key, {"recommend"}, file=file)] * 2
             made = create_key(folder, key_wish("page", ("events:write", "recommend"), origins=(SITE,)))
             found += [Caller(whose, made.key, {"events:write", "recommend"}, SITE)] * 4
     found.append(Caller("", signed_token("green", ("admin",)), None))
@@ -113,7 +124,7 @@ def random_case(dice, callers):
     headers = [(b"content-type", dice.choice(TYPES).encode()), (b"content-length", str(len(body)).encode())]
     if caller.key:
         headers.append(
-            (b"cookie", b"midstream_key=" + caller.key.encode())
+            (b"cookie", caller.cookie())
             if dice.random() < 0.1
             else (b"authorization", b"Bearer " + caller.key.encode())
         )

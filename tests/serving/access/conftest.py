@@ -3,6 +3,7 @@ import json
 import pytest
 
 from midstream.core.kinds import Operation
+from midstream.engine.folder import DataFolder
 from midstream.events.values import merged_id
 from midstream.serving.access.api_keys import KeyWish
 from midstream.serving.access.gate import KeyGate
@@ -10,6 +11,7 @@ from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import LOOK_S, KeyWatch
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
+from tests.support.fakes.engine import FakeEngine
 
 NOW_MS = 1_800_000_000_000
 
@@ -62,7 +64,7 @@ class KeyedClient:
         options = options or ServerOptions(allow_hosts=("test",))
         self.client = client
         self.file = KeyFile(folder)
-        self.clocks = Clocks()
+        self.clocks = client.engine.clocks
         self.behind = client.app._app
         self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms, tokens=tokens)
         self.merged = set()
@@ -92,6 +94,29 @@ class KeyedClient:
         sent = {"authorization": f"Bearer {key}"} if key else {}
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         return self.client.ask(method, path, content=content, headers={**sent, **dict(headers)}, **options)
+
+
+class TimedEngine(FakeEngine):
+    """An engine whose wall clock is that of the keys."""
+
+    def __init__(self, clocks):
+        super().__init__()
+        self.clocks = clocks
+
+    def clock(self):
+        return self.clocks.wall_ms()
+
+
+@pytest.fixture
+def engine():
+    """An engine made of dicts."""
+    return TimedEngine(Clocks())
+
+
+@pytest.fixture
+def client(make_client, engine, tmp_path):
+    """An app that has the file of the keys."""
+    return make_client(engine, data=DataFolder(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -1,32 +1,36 @@
-"""A browser's session of the console: a key in a cookie that no script reads and no other site sends."""
+"""A browser's session of the console: a random token in a cookie that no script reads and no other site sends."""
+
+import json
 
 import pytest
 
-from midstream.serving.access.console_session import cookie_key, session_cookie, sign_in_reply
+from midstream.serving.access.console_session import session_cookie, session_token, sign_in_reply
+from midstream.serving.access.key_ring import KnownKey
+from midstream.serving.access.key_sessions import SESSION_S_MAX, SESSIONS_OF_KEY_MAX
 from midstream.serving.http.responses import MOUNTED_AT
 
 
 @pytest.mark.parametrize(
-    "cookies, key",
+    "cookies, token",
     [
-        ([b"midstream_key=ms_a_b"], b"ms_a_b"),
-        ([b"a=1; midstream_key=ms_a_b; c=2"], b"ms_a_b"),
-        ([b"a=1", b"midstream_key=ms_a_b"], b"ms_a_b"),
-        ([b"midstream_key=one; midstream_key=two"], b""),
-        ([b"xmidstream_key=one"], b""),
-        ([b"midstream_key"], b""),
-        ([], b""),
+        ([b"midstream_session=a_b"], "a_b"),
+        ([b"a=1; midstream_session=a_b; c=2"], "a_b"),
+        ([b"a=1", b"midstream_session=a_b"], "a_b"),
+        ([b"midstream_session=one; midstream_session=two"], ""),
+        ([b"xmidstream_session=one"], ""),
+        ([b"midstream_session"], ""),
+        ([], ""),
     ],
 )
-def test_one_cookie_is_the_key(cookies, key):
+def test_one_cookie_is_the_token(cookies, token):
     """Two of that name are none: which one counts would be a guess."""
-    assert cookie_key([(b"cookie", each) for each in cookies]) == key
+    assert session_token([(b"cookie", each) for each in cookies]) == token
 
 
 def test_cookie_is_kept_from_scripts_and_other_sites():
-    """Over TLS it stays there; below a mount it is sent to that mount alone; an empty key takes it away."""
-    kept = session_cookie({"scheme": "https"}, "ms_a_b")
-    assert kept.startswith("midstream_key=ms_a_b; ")
+    """Over TLS it stays there; below a mount it is sent to that mount alone; an empty token takes it away."""
+    kept = session_cookie({"scheme": "https"}, "a_b")
+    assert kept.startswith("midstream_session=a_b; ")
     assert {"HttpOnly", "SameSite=Strict", "Secure", "Path=/"} <= set(kept.split("; "))
     assert "Secure" not in session_cookie({"scheme": "http"}, "x")
     for origin, is_secure in ((b"https://shop.example", True), (b"HTTPS://shop.example", True), (b"http://a", False)):
@@ -54,25 +58,128 @@ def test_people_are_led_to_the_page_for_keys(method, path, leads):
         assert (found.status, dict(found.headers)[b"location"]) == (303, b"/at/console/session")
 
 
+def signed_in(keyed, key, **headers):
+    """Sign a browser in; return what it sends from then on."""
+    given = keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": key, **headers})
+    assert given.status_code == 200, given.text
+    assert key not in str(given.headers)
+    return {"cookie": given.headers["set-cookie"].partition(";")[0]}
+
+
+def sees_the_console(keyed, sent):
+    """Whether a browser is let in."""
+    return keyed.ask("", "GET", "/console/placements", headers=sent).status_code == 200
+
+
 def test_a_key_that_was_given_once_lets_the_browser_in(keyed):
-    """Pages and what their script sends, as far as the key's scopes go; after the end of the session no more."""
+    """Pages and what their script sends, as far as the key's scopes go. The browser has no key, and no file a token."""
     reader = keyed.make("read")
     assert keyed.ask("", "GET", "/console/placements").status_code == 303
-    given = keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": reader})
-    cookie = given.headers["set-cookie"].partition(";")[0]
-    assert cookie == f"midstream_key={reader}"
-    sent = {"cookie": cookie}
-    assert keyed.ask("", "GET", "/console/placements", headers=sent).status_code == 200
+    sent = signed_in(keyed, reader)
+    assert sees_the_console(keyed, sent)
     body = {"placement": {"name": "default"}, "author": "ann"}
     assert keyed.ask("", "PUT", "/v1/placements/default", body, sent).status_code == 403
-    ended = keyed.ask("", "DELETE", "/console/session", headers=sent)
-    assert "midstream_key=;" in ended.headers["set-cookie"]
     assert keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": "ms_wrong"}).status_code == 401
+    assert sent["cookie"].partition("=")[2] not in keyed.file.path.read_text()
+
+
+def test_a_session_is_no_key_and_a_key_no_session(keyed):
+    """What a cookie of the browser holds is refused as a key of a program, and the other way round."""
+    reader = keyed.make("read")
+    token = signed_in(keyed, reader)["cookie"].partition("=")[2]
+    assert keyed.ask(token, "GET", "/v1/models").status_code == 401
+    assert keyed.ask("", "GET", "/v1/models", headers={"x-api-key": token}).status_code == 401
+    assert keyed.ask("", "GET", "/v1/models", headers={"cookie": f"midstream_session={reader}"}).status_code == 401
+
+
+def test_signing_out_ends_the_session_at_the_server(keyed):
+    """A copy of the cookie opens nothing from then on; others stay signed in, and no file is written for nothing."""
+    reader = keyed.make("read")
+    mine, other = signed_in(keyed, reader), signed_in(keyed, reader)
+    ended = keyed.ask("", "DELETE", "/console/session", headers=mine)
+    assert "midstream_session=;" in ended.headers["set-cookie"]
+    assert not sees_the_console(keyed, mine)
+    assert sees_the_console(keyed, other)
+    before = keyed.file.path.stat().st_mtime_ns
+    assert keyed.ask("", "DELETE", "/console/session", headers=mine).status_code == 200
+    assert keyed.file.path.stat().st_mtime_ns == before
+
+
+def test_a_session_ends_by_itself(keyed):
+    """After half a day, also where a copy of the cookie is kept longer."""
+    sent = signed_in(keyed, keyed.make("read"))
+    keyed.clocks.seconds += SESSION_S_MAX - 1
+    assert sees_the_console(keyed, sent)
+    keyed.clocks.seconds += 1
+    assert not sees_the_console(keyed, sent)
+
+
+def test_a_session_ends_with_its_key(keyed):
+    """With a key that is revoked, and with one that expires."""
+    revoked, short = keyed.make("read", name="gone"), keyed.make("read", expires_in_ms=60_000)
+    of_revoked, of_short = signed_in(keyed, revoked), signed_in(keyed, short)
+    keyed.file.revoke("gone", keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    assert not sees_the_console(keyed, of_revoked)
+    assert sees_the_console(keyed, of_short)
+    keyed.clocks.seconds += 60
+    assert not sees_the_console(keyed, of_short)
+
+
+def test_a_browser_that_signs_in_again_has_one_session(keyed):
+    """The one before ends, so that a cookie which was copied earlier is worth nothing."""
+    first = signed_in(keyed, keyed.make("read"))
+    second = signed_in(keyed, keyed.make("admin"), **first)
+    assert (sees_the_console(keyed, first), sees_the_console(keyed, second)) == (False, True)
+
+
+def test_sessions_of_a_key_are_bounded(keyed):
+    """Its oldest makes room, whatever other keys do; those that ended leave the file."""
+    reader, other = keyed.make("read"), keyed.make("read")
+    kept = signed_in(keyed, other)
+    sent = [signed_in(keyed, reader) for _ in range(SESSIONS_OF_KEY_MAX + 2)]
+    assert [sees_the_console(keyed, each) for each in sent] == [False] * 2 + [True] * SESSIONS_OF_KEY_MAX
+    assert sees_the_console(keyed, kept)
+    keyed.clocks.seconds += SESSION_S_MAX
+    signed_in(keyed, reader)
+    assert len(json.loads(keyed.file.path.read_text())["sessions"]) == 1
+
+
+def test_another_change_of_keys_leaves_the_sessions(keyed):
+    """Making and rotating a key signs nobody out."""
+    sent = signed_in(keyed, keyed.make("read"))
+    keyed.make("recommend", name="pages")
+    keyed.file.rotate("pages", 0, keyed.clocks.wall_ms(), "cli:test")
+    keyed.look()
+    assert sees_the_console(keyed, sent)
+
+
+def test_the_key_of_the_operator_begins_no_session(keyed):
+    """It names no person, and every command of the machine has it."""
+    keyed.make("read")
+    operator = json.loads(keyed.file.path.read_text())["operator"]
+    refused = keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": operator})
+    assert (refused.status_code, refused.json()["pointer"]) == (403, "x-api-key")
+    assert "set-cookie" not in refused.headers
+
+
+def test_a_token_of_a_provider_is_kept_as_it_came(make_keyed):
+    """It ends by itself, and no key stands behind it."""
+    reader = KnownKey(b"", "token:ann", frozenset({"read"}), frozenset(), 0, None)
+
+    async def identify(token):
+        return reader if token == "a.right.token" else None
+
+    keyed = make_keyed(identify)
+    keyed.file.require()
+    keyed.look()
+    given = keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": "a.right.token"})
+    assert given.headers["set-cookie"].startswith("midstream_session=a.right.token;")
 
 
 def test_a_cookie_of_another_site_is_refused_before_it_is_read(keyed):
-    """The key in it would else be every page's."""
-    sent = {"cookie": f"midstream_key={keyed.make('admin')}"}
+    """The session would else be every page's."""
+    sent = signed_in(keyed, keyed.make("admin"))
     foreign = {**sent, "origin": "https://evil.example"}
     assert keyed.ask("", "POST", "/v1/rebuild", {}, foreign).status_code == 403
     assert keyed.ask("", "GET", "/console", headers={**sent, "sec-fetch-site": "cross-site"}).status_code == 403
@@ -80,5 +187,5 @@ def test_a_cookie_of_another_site_is_refused_before_it_is_read(keyed):
 
 def test_a_header_counts_before_the_cookie(keyed):
     """A program that sends a key means that one."""
-    sent = {"cookie": f"midstream_key={keyed.make('admin')}"}
+    sent = signed_in(keyed, keyed.make("admin"))
     assert keyed.ask(keyed.make("recommend"), "GET", "/v1/placements", headers=sent).status_code == 403

@@ -24,6 +24,7 @@ from tests.serving.access.conftest import KeyedClient
 from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
+COOKIE = "midstream_session={}"
 CLOSED = [(path, method) for path, methods in ROUTES.items() for method in methods]
 
 
@@ -82,7 +83,7 @@ def test_key_stands_in_either_header_and_not_in_both(keyed, header):
 
 
 def test_a_token_of_a_provider_opens_what_it_allows_beside_keys(make_keyed):
-    """In both headers and in the cookie; what is no token that is right opens nothing, and keys go on to."""
+    """In both headers and in the cookie, which takes no key; what is no token that is right opens nothing."""
     reader = KnownKey(b"", "token:ann", frozenset({"read"}), frozenset(), 0, None)
 
     async def identify(token):
@@ -91,9 +92,9 @@ def test_a_token_of_a_provider_opens_what_it_allows_beside_keys(make_keyed):
     keyed = make_keyed(identify)
     keyed.file.require()
     key = keyed.make("read")
-    for headers in (("authorization", "Bearer {}"), ("x-api-key", "{}"), ("cookie", "midstream_key={}")):
-        name, form = headers
-        for text, status in (("a.right.token", 200), ("a.wrong.token", 401), (key, 200), ("", 401)):
+    for headers in (("authorization", "Bearer {}", 200), ("x-api-key", "{}", 200), ("cookie", COOKIE, 401)):
+        name, form, of_key = headers
+        for text, status in (("a.right.token", 200), ("a.wrong.token", 401), (key, of_key), ("", 401)):
             assert keyed.ask("", "GET", "/v1/models", headers={name: form.format(text)}).status_code == status, text
     answer = keyed.ask("a.right.token", "POST", "/v1/rebuild", {})
     assert answer.status_code == 403
@@ -311,10 +312,10 @@ def test_events_of_items_need_the_scope_of_the_catalogue(keyed, path):
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/events/bulk"])
-def test_event_that_a_key_may_not_send_is_no_dead_letter(make_client, tmp_path, path):
+def test_event_that_a_key_may_not_send_is_no_dead_letter(make_client, engine, tmp_path, path):
     """A retry has all rights, so it would record what the key was refused; other rejected events are kept."""
     letters = DeadLetters(tmp_path / "dead.ndjson", RealDisk())
-    keyed = KeyedClient(make_client(FakeEngine(), dead_letters=letters), tmp_path / "data")
+    keyed = KeyedClient(make_client(engine, dead_letters=letters), tmp_path / "data")
     writer = keyed.make("events:write")
     odd = [
         {"type": "item", "item_id": "mug", "operation": "delete"},

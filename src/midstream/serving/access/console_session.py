@@ -1,7 +1,9 @@
-"""Session of the console: a browser's cookie holds an API key, for the pages and for what their script sends.
+"""Session of the console: a browser's cookie holds a random token that stands for a key, and never the key.
 
-The cookie is no weaker than the header. No script reads it (``HttpOnly``), no page of another site makes the browser
-send it (``SameSite=Strict``), and what another site sends is refused before the gate by ``Origin`` and Fetch Metadata.
+No script reads the cookie (``HttpOnly``), no page of another site makes the browser send it (``SameSite=Strict``), and
+requests of other sites are refused before the gate by ``Origin`` and Fetch Metadata. A browser sends a cookie to every
+port of a host name: another program there gets a token that ends, and no key. A token of an identity provider ends by
+itself, so it is kept as it came.
 
 Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (SameSite, Max-Age).
 """
@@ -9,19 +11,25 @@ Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (Sa
 from collections.abc import Iterable
 from typing import Final
 
+from midstream.core.errors import Fault
+from midstream.serving.access.api_keys import PAGE
+from midstream.serving.access.callers import caller_of
+from midstream.serving.access.key_file import KeyFile, read_or_changed
+from midstream.serving.access.key_ring import KEY_WHO, OPERATOR_WHO
+from midstream.serving.access.key_sessions import SESSION_S_MAX
+from midstream.serving.http.problems import ScopeMissing
 from midstream.serving.http.responses import MOUNTED_AT, Reply, Scope
 
 CONSOLE_PATH: Final = "/console"
 LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
 """A stream of server-sent events."""
 SESSION_PATH: Final = "/console/session"
-SESSION_S_MAX: Final = 12 * 3_600
-"""After which a browser forgets the key: a day of work."""
-_NAME: Final = b"midstream_key"
+_NAME: Final = b"midstream_session"
+_KEY_HEADER: Final = b"x-api-key"
 
 
-def cookie_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the key in the cookies of a request; empty = there is none, or there are two."""
+def session_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the token in the cookies of a request; empty = there is none, or there are two."""
     found = [
         value.strip()
         for name, cookies in headers
@@ -29,23 +37,62 @@ def cookie_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         for key, _, value in (each.partition(b"=") for each in cookies.split(b";"))
         if key.strip() == _NAME
     ]
-    return found[0] if len(found) == 1 else b""
+    return found[0].decode("latin-1") if len(found) == 1 else ""
 
 
-def session_cookie(scope: Scope, key: str, path: str = "") -> str:
-    """Return the header that keeps a key in the browser, or takes it away where the key is empty.
+def sign_in(scope: Scope, file: KeyFile, now_ms: int) -> str:
+    """Begin a session for the caller of a request, whom the gate has let in by a key; return the token of its cookie.
+
+    Args:
+        scope: Of the request. A session that its cookie has ends.
+        file: Of the keys of this server.
+        now_ms: Wall clock.
+
+    Returns:
+        The token; empty = nobody is asked for a key here.
+
+    Raises:
+        ScopeMissing: The key is that of the machine's operator, which names no person.
+        NotFound: The key was revoked meanwhile.
+        KeysUnreadable: The file of keys is damaged, or the disk fails.
+    """
+    caller = caller_of(scope)
+    if caller is None:
+        return ""
+    kind, _, key_id = caller.who.partition(":")
+    if kind == OPERATOR_WHO:
+        right = "A key of a person: midstream keys create NAME --scope SCOPE --folder FOLDER makes one."
+        raise ScopeMissing((Fault("x-api-key", "The operator's key of the machine came.", right, PAGE),))
+    sign_out(scope, file)
+    if kind != KEY_WHO:
+        return _provider_token(scope)
+    return read_or_changed(lambda: file.begin_session(key_id, now_ms))
+
+
+def sign_out(scope: Scope, file: KeyFile) -> None:
+    """End the session of a request's cookie.
+
+    Raises:
+        KeysUnreadable: The file of keys is damaged, or the disk fails.
+    """
+    if token := session_token(scope["headers"]):
+        read_or_changed(lambda: file.end_session(token))
+
+
+def session_cookie(scope: Scope, token: str, path: str = "") -> str:
+    """Return the header that keeps a token in the browser, or takes it away where the token is empty.
 
     Args:
         scope: Of the request.
-        key: Of the person.
+        token: Of the session.
         path: Below which the browser sends it; empty = to every path of the app.
     """
     origin = next((value for name, value in scope.get("headers", ()) if name == b"origin"), b"")
     is_secure = scope.get("scheme") == "https" or origin.lower().startswith(b"https://")  # the latter behind a proxy
     secure = "; Secure" if is_secure else ""
-    age = SESSION_S_MAX if key else 0
+    age = SESSION_S_MAX if token else 0
     below = path or _mounted_at(scope) or "/"
-    return f"{_NAME.decode()}={key}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
+    return f"{_NAME.decode()}={token}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
 
 
 def sign_in_reply(scope: Scope) -> Reply | None:
@@ -56,6 +103,11 @@ def sign_in_reply(scope: Scope) -> Reply | None:
         return None
     where = f"{_mounted_at(scope)}{SESSION_PATH}".encode("latin-1", "replace")
     return Reply(303, b"", headers=((b"location", where), (b"cache-control", b"no-store")))
+
+
+def _provider_token(scope: Scope) -> str:
+    sent = next((value for name, value in scope["headers"] if name == _KEY_HEADER), b"").decode("latin-1").strip()
+    return "" if set(sent) & set(';, \t"') else sent
 
 
 def _mounted_at(scope: Scope) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE, ApiKey
 from midstream.serving.access.callers import CALLER, KEY_NEEDED, Caller, operator_of
-from midstream.serving.access.console_session import cookie_key, sign_in_reply
+from midstream.serving.access.console_session import SESSION_PATH, session_token, sign_in_reply
 from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import OPERATOR_WHO, KeyRing, KeyWatch, KnownKey
 from midstream.serving.access.measured_app import Measured
@@ -95,7 +95,7 @@ class KeyGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the lifespan."""
         ring = self._keys.ring() if scope["type"] == "http" else None
-        if scope["type"] == "http" and scope["path"].startswith(_KEYS_PATH) and scope["method"] not in _READS:
+        if scope["type"] == "http" and scope["method"] not in _READS and _changes_keys(scope["path"]):
             scope.pop(AT_ONCE, None)
             send = self._looking(send)
         if ring is None:
@@ -134,7 +134,7 @@ class KeyGate:
         return frozenset() if ring is None else ring.origins
 
     def _looking(self, send: Send) -> Send:
-        """Return a ``send`` that has the file of keys looked at before an answer: a change of keys holds from then."""
+        """Return a ``send`` that has the file of keys looked at before an answer: a change of it holds from then."""
 
         async def looking(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -189,15 +189,18 @@ class KeyGate:
             return ADMIN, error
 
     async def _identify(self, ring: KeyRing, scope: Scope) -> tuple[KnownKey, Caller]:
-        """Return the key of a request and its caller.
+        """Return the key of a request, or that of the session in its cookie, and its caller.
 
         Raises:
             KeyNeeded: There is none that is live, or there are two.
         """
-        headers = scope["headers"]
-        sent = [each for each in headers if each[0] in _KEY_HEADERS] or [(b"x-api-key", cookie_key(headers))]
-        key = _key_of(*sent[0]) if len(sent) == 1 else ""
-        known = self._keys.identify(ring, key) or await self._keys.identify_token(key)
+        sent = [each for each in scope["headers"] if each[0] in _KEY_HEADERS]
+        if sent:
+            key = _key_of(*sent[0]) if len(sent) == 1 else ""
+            known = self._keys.identify(ring, key) or await self._keys.identify_token(key)
+        else:
+            token = session_token(scope["headers"])
+            known = self._keys.identify_session(ring, token) or await self._keys.identify_token(token)
         if known is None:
             raise KEY_NEEDED
         client = scope.get("client")
@@ -305,6 +308,11 @@ class _Answered:
 _AS_JSON: Final = (b"content-type", JSON)
 _KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
+
+
+def _changes_keys(path: str) -> bool:
+    """Return whether a request with a method that changes something changes the file of keys."""
+    return path == SESSION_PATH or path.startswith(_KEYS_PATH)
 
 
 def _is_merge(scope: Scope) -> bool:

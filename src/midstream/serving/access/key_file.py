@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -31,7 +31,9 @@ from midstream.serving.access.api_keys import (
     make_key,
     successor,
 )
+from midstream.serving.access.key_sessions import KeySession, with_session, without_session
 
+T = TypeVar("T")
 FILE_NAME: Final = "keys.json"
 _LOCK_NAME: Final = "keys.lock"
 _VERSION: Final = 1
@@ -44,6 +46,8 @@ class StoredKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Key of commands of the machine: who can read the file may do everything anyway."""
     keys: tuple[ApiKey, ...]
     version: int = _VERSION
+    sessions: tuple[KeySession, ...] = ()
+    """Browsers that are signed in, the oldest first."""
 
 
 _decode = msgspec.json.Decoder(StoredKeys).decode
@@ -131,6 +135,28 @@ class KeyFile:
             write(_added(replace(stored, keys=keys), made.stored, now_ms))
         return made
 
+    def begin_session(self, key_id: str, now_ms: int) -> str:
+        """Sign a browser in with a live key; return the token of its session.
+
+        Raises:
+            NotFound: No live key has the id.
+        """
+        with self._changing() as (stored, write):
+            (key,) = _live_of([each for each in stored.keys if each.id == key_id], key_id, now_ms)
+            token, sessions = with_session(stored.sessions, key.id, now_ms)
+            write(replace(stored, sessions=sessions))
+        return token
+
+    def end_session(self, token: str) -> None:
+        """Sign the browser of a token out; a token of no session changes nothing."""
+        stored = self.read()
+        if stored is None or without_session(stored.sessions, token) is None:
+            return
+        with self._changing() as (found, write):
+            left = without_session(found.sessions, token)
+            if left is not None:
+                write(replace(found, sessions=left))
+
     @contextmanager
     def _changing(self) -> Generator[tuple[StoredKeys, Callable[[StoredKeys], None]]]:
         """Give the keys and a function that writes them, while no other process changes them."""
@@ -195,3 +221,16 @@ def operator_key(data: Path) -> str:
     """
     stored = KeyFile(data).read()
     return "" if stored is None else stored.operator
+
+
+def read_or_changed(act: Callable[[], T]) -> T:
+    """Return what an act of a request on the file of keys returns.
+
+    Raises:
+        KeysUnreadable: The file is damaged, or the disk fails.
+    """
+    try:
+        return act()
+    except OSError as error:
+        right = "A file of keys that the user of the server may read and write, with room on its disk."
+        raise KeysUnreadable((Fault(str(error.filename or "keys.json"), f"{error.strerror}.", right, PAGE),)) from error

@@ -18,12 +18,15 @@ from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact
 from midstream.serving.access.api_keys import OPERATOR_ID, PREFIX, ApiKey
 from midstream.serving.access.key_file import KeyFile, StoredKeys
+from midstream.serving.access.key_sessions import session_digest
 from midstream.serving.access.key_uses import KeyUses
 from midstream.serving.access.scopes import ADMIN, RECOMMEND
 
 _TEXT: Final = f"{PREFIX}_"
 LOOK_S: Final = 0.5
 """Between two looks at the file: a ``stat`` of 2 µs."""
+KEY_WHO: Final = "key"
+"""Callers with a key of the file, before its id."""
 OPERATOR_WHO: Final = "cli"
 """Commands of the machine, behind which the user stands."""
 _LISTENER: Final = "keys"
@@ -52,6 +55,8 @@ class KeyRing:
     by_id: Mapping[str, KnownKey]
     origins: frozenset[bytes]
     """Of all live browser keys: requests of their pages are let in to be judged by their key."""
+    sessions: Mapping[str, tuple[int, KnownKey]]
+    """Hash of the token of each session → when it ends and the live key that it stands for."""
 
     def find(self, key: str, now_ms: int) -> KnownKey | None:
         """Return the key of a text, None = there is none, or it is expired or revoked."""
@@ -60,6 +65,13 @@ class KeyRing:
         digest = hashlib.sha256(key.encode(errors="replace")).digest()
         is_right = compare_digest(digest, _NO_DIGEST if found is None else found.digest)
         if found is None or not is_right or prefix != PREFIX:
+            return None
+        return None if found.expires_ms and now_ms >= found.expires_ms else found
+
+    def of_session(self, token: str, now_ms: int) -> KnownKey | None:
+        """Return the key that the token of a session stands for, None = there is none, or either has ended."""
+        ends_ms, found = self.sessions.get(session_digest(token), (0, None))
+        if found is None or now_ms >= ends_ms:
             return None
         return None if found.expires_ms and now_ms >= found.expires_ms else found
 
@@ -83,11 +95,14 @@ def ring_of(stored: StoredKeys, now_ms: int) -> KeyRing:
         if RECOMMEND in each.scopes or ADMIN in each.scopes:
             placements = frozenset[str]()
         digest = bytes.fromhex(each.digest)
-        known[each.id] = KnownKey(digest, f"key:{each.id}", scopes, placements, each.expires_ms, each)
-    return KeyRing(known, frozenset(origin.encode() for each in live for origin in each.origins))
+        known[each.id] = KnownKey(digest, f"{KEY_WHO}:{each.id}", scopes, placements, each.expires_ms, each)
+    sessions = {each.digest: (each.ends_ms, known[each.key_id]) for each in stored.sessions if each.key_id in known}
+    return KeyRing(known, frozenset(origin.encode() for each in live for origin in each.origins), sessions)
 
 
-NOBODY: Final = KeyRing({}, frozenset())
+NOBODY: Final = KeyRing({}, frozenset(), {})
+Find: TypeAlias = Callable[[KeyRing, int], KnownKey | None]
+"""Looks a key up in a ring, as of a time."""
 Identify: TypeAlias = Callable[[str], Awaitable[KnownKey | None]]
 """What a token of an identity provider allows; None = it is none that is right."""
 
@@ -160,11 +175,19 @@ class KeyWatch:
 
     def identify(self, ring: KeyRing, key: str) -> KnownKey | None:
         """Return the key of a text and note its use, None = there is none, or it is expired or revoked."""
+        return self._noted(lambda known, now_ms: known.find(key, now_ms), ring, is_new=key.startswith(_TEXT))
+
+    def identify_session(self, ring: KeyRing, token: str) -> KnownKey | None:
+        """Return the key that the token of a session stands for and note its use, None = there is none that is live."""
+        return self._noted(lambda known, now_ms: known.of_session(token, now_ms), ring, is_new=bool(token))
+
+    def _noted(self, find: Find, ring: KeyRing, *, is_new: bool) -> KnownKey | None:
+        """Return the key that is found, in the file as it is now where it may be new, and note its use."""
         now_ms = self.wall_ms()
-        found = ring.find(key, now_ms)
-        if found is None and key.startswith(_TEXT):
+        found = find(ring, now_ms)
+        if found is None and is_new:
             newer = self.look_now()
-            found = None if newer is None or newer is ring else newer.find(key, now_ms)
+            found = None if newer is None or newer is ring else find(newer, now_ms)
         if found is not None and found.stored is not None and self._uses is not None:
             self._uses.note(found.stored.id, now_ms)
         return found

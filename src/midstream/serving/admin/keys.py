@@ -1,17 +1,17 @@
 """Routes of API keys: list, make, rotate, revoke."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.core.durations import Duration
 from midstream.core.errors import ConfigInvalid, Fault, KeysUnreadable, RequestInvalid
-from midstream.serving.access.api_keys import KEYS_MAX, ORIGINS_MAX, PAGE, ApiKey, KeyWish, MadeKey
+from midstream.serving.access.api_keys import KEYS_MAX, ORIGINS_MAX, ApiKey, KeyWish, MadeKey
 from midstream.serving.access.audit_trail import name_target
 from midstream.serving.access.callers import caller_of
-from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_file import KeyFile, read_or_changed
 from midstream.serving.access.key_uses import uses_of
 from midstream.serving.access.key_views import KeyList, NewKey, key_views
 from midstream.serving.access.scopes import SCOPES
@@ -48,7 +48,6 @@ class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grace: Duration = Duration("24h")
 
 
-T = TypeVar("T")
 _key = msgspec.json.Decoder(KeyBody, dec_hook=read_duration)
 _rotate = msgspec.json.Decoder(RotateBody, dec_hook=read_duration)
 _TEXT: Document = {"type": "string"}
@@ -87,7 +86,7 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
     async def get_keys(request: Request) -> Response:
         """All keys in the order in which they were made, without their secrets; revoked and expired ones among them."""
         query_fields(request.scope, ())
-        stored = _read_or_changed(_file(data).read)
+        stored = read_or_changed(_file(data).read)
         uses = {} if data is None else uses_of(data.root)
         return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, engine.clock(), uses))))
 
@@ -113,7 +112,7 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         """Revoke the key of an id, or all live keys of a name."""
         query_fields(request.scope, ())
         name, who = path_value(request, "name"), _who(request)
-        gone = _read_or_changed(lambda: _file(data).revoke(name, engine.clock(), who))
+        gone = read_or_changed(lambda: _file(data).revoke(name, engine.clock(), who))
         name_target(request.scope, _named(gone))
         return json_response(KeyList(tuple(key_views(gone, engine.clock()))))
 
@@ -139,19 +138,6 @@ def _made(request: Request, made: MadeKey, now_ms: int) -> Response:
     return json_response(NewKey(made.key, view, made.user_secret))
 
 
-def _read_or_changed(act: Callable[[], T]) -> T:
-    """Return what an act on the file of keys returns.
-
-    Raises:
-        KeysUnreadable: The file is damaged, or the disk fails.
-    """
-    try:
-        return act()
-    except OSError as error:
-        right = "A file of keys that the user of the server may read and write, with room on its disk."
-        raise KeysUnreadable((Fault(str(error.filename or "keys.json"), f"{error.strerror}.", right, PAGE),)) from error
-
-
 def _of_request(make: Callable[[], MadeKey]) -> MadeKey:
     """Return a new key.
 
@@ -160,7 +146,7 @@ def _of_request(make: Callable[[], MadeKey]) -> MadeKey:
         KeysUnreadable: The file of keys cannot be read, or not be written.
     """
     try:
-        return _read_or_changed(make)
+        return read_or_changed(make)
     except KeysUnreadable:
         raise
     except ConfigInvalid as error:

@@ -12,8 +12,15 @@ from time import monotonic_ns
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from midstream.serving.access.callers import caller_of
-from midstream.serving.access.console_session import CONSOLE_PATH, LIVE_PATH, SESSION_PATH, session_cookie
+from midstream.serving.access.console_session import (
+    CONSOLE_PATH,
+    LIVE_PATH,
+    SESSION_PATH,
+    session_cookie,
+    sign_in,
+    sign_out,
+)
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
@@ -27,8 +34,14 @@ STREAMS_MAX = 20
 """Open at once. A page beyond it says that its figures are not live."""
 
 
-def add_console_routes(app: FastAPI) -> None:
-    """Add the pages; they read the routes that ``app`` has when they are asked for."""
+def add_console_routes(app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], int]) -> None:
+    """Add the pages; they read the routes that ``app`` has when they are asked for.
+
+    Args:
+        app: Takes them.
+        keys: Of this server; None = it has no folder, and asks nobody for a key.
+        now_ms: Wall clock.
+    """
     api, templates = ApiReader(app), Templates()
     live = LiveView(api, templates)
 
@@ -51,13 +64,13 @@ def add_console_routes(app: FastAPI) -> None:
         """Style and script of the pages."""
         return _asset(name)
 
-    _add_session_routes(app, templates)
+    _add_session_routes(app, templates, keys, now_ms)
     for path, page_of in PAGES.items():
         app.get(f"{CONSOLE_PATH}{path}", include_in_schema=False)(_route(page_of, api, templates))
 
 
-def _add_session_routes(app: FastAPI, templates: Templates) -> None:
-    """Add the page where a key is given, and the two routes that keep it in the browser and take it away."""
+def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None, now_ms: Callable[[], int]) -> None:
+    """Add the page where a key is given, and the two routes that begin a session of the browser and end it."""
 
     @app.get(SESSION_PATH, include_in_schema=False)
     async def get_session(request: Request) -> Response:
@@ -66,18 +79,19 @@ def _add_session_routes(app: FastAPI, templates: Templates) -> None:
 
     @app.put(SESSION_PATH, include_in_schema=False)
     async def put_session(request: Request) -> Response:
-        """Keep the key that this request was let in by; the gate has judged it."""
-        key = request.headers.get("x-api-key", "").strip()
-        return _kept(request, key if caller_of(request.scope) is not None and not set(key) & set(';, \t"') else "")
+        """Begin a session with the key that this request was let in by; the gate has judged it."""
+        return _kept(request, "" if keys is None else sign_in(request.scope, keys, now_ms()))
 
     @app.delete(SESSION_PATH, include_in_schema=False)
     async def delete_session(request: Request) -> Response:
-        """Forget the key of this browser."""
+        """End the session of this browser."""
+        if keys is not None:
+            sign_out(request.scope, keys)
         return _kept(request, "")
 
 
-def _kept(request: Request, key: str) -> Response:
-    headers = {**CONSOLE_HEADERS, "set-cookie": session_cookie(request.scope, key)}
+def _kept(request: Request, token: str) -> Response:
+    headers = {**CONSOLE_HEADERS, "set-cookie": session_cookie(request.scope, token)}
     return Response(b"{}", headers=headers, media_type="application/json")
 
 

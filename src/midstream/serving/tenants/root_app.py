@@ -18,6 +18,7 @@ from midstream.engine.types import Liveness
 from midstream.monitoring.by_process import merged_tenants
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.access.callers import caller_of
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.scopes import tenant_scope_needed, tenant_template
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.loop_delay import LoopArrivals
@@ -65,6 +66,10 @@ class RootParts:
     """Identifies this server in ``/health/live``."""
     flaw: Callable[[], str]
     """Returns what an operator has to look at; empty = nothing."""
+    keys: KeyFile
+    """Of the root."""
+    now_ms: Callable[[], int]
+    """Wall clock."""
 
 
 class RootApp:
@@ -93,7 +98,7 @@ class RootApp:
             ("GET", "/health/live"): self._live,
             ("GET", "/health/ready"): self._ready,
             ("GET", "/metrics"): self._metrics_text,
-            **RootPages(lambda: _list_of(tenants)).routes,
+            **RootPages(lambda: _list_of(tenants), parts.keys, parts.now_ms).routes,
         }
 
     @property

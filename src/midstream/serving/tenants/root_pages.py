@@ -1,8 +1,8 @@
 """Pages of the root: a console with all tenants, the OpenAPI document, and the reference pages.
 
 The console uses the style, script and templates of that of a shop. Its page shows what ``GET /v1/tenants`` answers, and
-its script sends changes to the routes for programs. The key of a person is kept in two cookies, one for the pages and
-one for the routes, so that no tenant of the port, which has cookies of its own, is sent the key of the root.
+its script sends changes to the routes for programs. The session of a person is kept in two cookies, one for the pages
+and one for the routes, so that no tenant of the port, which has cookies of its own, is sent that of the root.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,12 +15,17 @@ import msgspec
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
-from midstream.serving.access.callers import caller_of
-from midstream.serving.access.console_session import CONSOLE_PATH, SESSION_PATH, session_cookie
-from midstream.serving.access.key_ring import OPERATOR_WHO
+from midstream.serving.access.console_session import (
+    CONSOLE_PATH,
+    SESSION_PATH,
+    session_cookie,
+    sign_in,
+    sign_out,
+)
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.page_templates import Templates
-from midstream.serving.http.problems import RouteUnknown, ScopeMissing
+from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import JSON, NO_STORE, Receive, Reply, Scope, sent_path
 from midstream.serving.openapi.docs_page import DOCS_HEADERS, DOCS_PATH, docs_page
 from midstream.serving.openapi.reference_pages import reference_page, reference_pages
@@ -31,15 +36,15 @@ PageRoute: TypeAlias = Callable[[str, Scope, Receive], Awaitable[Reply]]
 SECTIONS: Final = (("", "Tenants"),)
 _HTML: Final = b"text/html; charset=utf-8"
 _KEPT_AT: Final = (CONSOLE_PATH, "/v1")
-_KEY_HEADER: Final = b"x-api-key"
 
 
 class RootPages:
     """Routes of pages, which read alone."""
 
-    def __init__(self, tenants: Callable[[], TenantList]) -> None:
-        """Show what ``tenants`` returns."""
+    def __init__(self, tenants: Callable[[], TenantList], keys: KeyFile, now_ms: Callable[[], int]) -> None:
+        """Show what ``tenants`` returns, to those who signed in with one of the ``keys``."""
         self._tenants = tenants
+        self._keys, self._now_ms = keys, now_ms
         self._templates = Templates(SECTIONS)
         self.routes: Mapping[tuple[str, str], PageRoute] = {
             ("GET", "/openapi.json"): _document,
@@ -48,8 +53,8 @@ class RootPages:
             ("GET", CONSOLE_PATH): self._console,
             ("GET", f"{CONSOLE_PATH}/assets/{{name}}"): _file,
             ("GET", SESSION_PATH): self._session,
-            ("PUT", SESSION_PATH): _sign_in,
-            ("DELETE", SESSION_PATH): _sign_out,
+            ("PUT", SESSION_PATH): self._sign_in,
+            ("DELETE", SESSION_PATH): self._sign_out,
         }
 
     async def _console(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
@@ -58,6 +63,13 @@ class RootPages:
 
     async def _session(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         return _page(self._templates.render("root_session.html", "", {}))
+
+    async def _sign_in(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
+        return _kept(scope, sign_in(scope, self._keys, self._now_ms()))
+
+    async def _sign_out(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
+        sign_out(scope, self._keys)
+        return _kept(scope, "")
 
 
 async def _document(_name: str, _scope: Scope, _receive: Receive) -> Reply:
@@ -82,26 +94,8 @@ async def _file(_name: str, scope: Scope, _receive: Receive) -> Reply:
     return Reply(HTTPStatus.OK, text, media.encode(), _encoded({**CONSOLE_HEADERS, "cache-control": "no-cache"}))
 
 
-async def _sign_in(_name: str, scope: Scope, _receive: Receive) -> Reply:
-    """Keep the key that this request was let in by; the gate has judged it.
-
-    Raises:
-        ScopeMissing: It is that of the machine's operator, which no browser keeps.
-    """
-    caller = caller_of(scope)
-    if caller is not None and caller.who.partition(":")[0] == OPERATOR_WHO:
-        right = "A key of a person: midstream keys create NAME --scope admin --folder FOLDER makes one."
-        raise ScopeMissing((Fault("x-api-key", "The operator's key of the machine came.", right, PAGE),))
-    sent = next((value for name, value in scope["headers"] if name == _KEY_HEADER), b"").decode("latin-1").strip()
-    return _kept(scope, sent if caller is not None and not set(sent) & set(';, \t"') else "")
-
-
-async def _sign_out(_name: str, scope: Scope, _receive: Receive) -> Reply:
-    return _kept(scope, "")
-
-
-def _kept(scope: Scope, key: str) -> Reply:
-    cookies = ((b"set-cookie", session_cookie(scope, key, path).encode("latin-1")) for path in _KEPT_AT)
+def _kept(scope: Scope, token: str) -> Reply:
+    cookies = ((b"set-cookie", session_cookie(scope, token, path).encode("latin-1")) for path in _KEPT_AT)
     return Reply(HTTPStatus.OK, b"{}", JSON, (*_encoded(CONSOLE_HEADERS), *cookies))
 
 
