@@ -21,7 +21,6 @@ from midstream.serving.access.key_ring import NOBODY, KeyWatch, KnownKey
 from midstream.serving.access.key_uses import KeyUses, uses_of
 from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
 from tests.serving.access.conftest import KeyedClient
-from tests.support.fakes.engine import FakeEngine
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
 COOKIE = "midstream_session={}"
