@@ -27,6 +27,8 @@ def test_a_person_signs_in_and_sees_the_tenants(pair):
 
     async def play(server):
         await server.root("POST", "/v1/tenants/red/suspend", {"reason": "<b>The bill</b>"})
+        root = await server.ask("GET", "/")
+        assert (root.status, root.headers[b"location"]) == (303, b"/console")
         led = await server.ask("GET", "/console")
         form = await server.ask("GET", "/console/session")
         operator = [(b"x-api-key", server.operator.encode())]

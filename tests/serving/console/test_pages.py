@@ -51,6 +51,30 @@ def test_each_page_is_whole_and_safe(shop, path):
         assert answer.text.count('aria-current="page"') == 1
 
 
+def test_the_address_alone_leads_to_the_console(shop):
+    """Who types no path is no program."""
+    answer = shop.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, CONSOLE_PATH)
+
+
+def test_first_steps_are_open_until_something_is_recorded(shop, tmp_path):
+    """A shop without events shows what to do first; afterwards the list is closed."""
+    assert '<details class="steps">' in text_of(shop, "")
+    with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as empty:
+        assert '<details class="steps" open>' in text_of(empty, "")
+
+
+def test_what_somebody_would_see_has_the_size_of_the_placement(shop):
+    """A page asks for no number of items of its own."""
+    placement = {"sources": [{"kind": "popular"}], "slate_size": 1}
+    items = [{"type": "view", "user_id": "u", "item_id": f"i{n}", "event_id": f"i{n}"} for n in range(3)]
+    assert shop.post("/v1/events", json=items).json()["recorded"] == 3
+    assert shop.put("/v1/placements/one", json={"placement": placement, "author": "ann"}).status_code == 200
+    assert text_of(shop, "/requests?ask=1&placement=one").count('<td class="n">0<td>') == 1
+    assert '<td class="n">1<td>' not in text_of(shop, "/requests?ask=1&placement=one")
+    assert "question.n" not in text_of(shop, "/placements/one")
+
+
 def test_what_is_not_there_is_said_with_its_status(shop):
     """A page of an unknown item has the words of the route."""
     text = text_of(shop, "/items/nothing", 404)

@@ -150,7 +150,9 @@ def _serve_tenants(folder: Path, said: Mapping[str, object], allow_hosts: Sequen
 
     def ready(url: str, count: int) -> None:
         out.print(f"serving {count} tenants of {folder.resolve().name} at {url}/t/NAME/", markup=False)
-        out.print(f"midstream tenants create NAME --folder {folder} makes one", markup=False)
+        out.print(f"in a browser: {url}/console, with a key that this makes:", markup=False)
+        out.print(f"  midstream keys create console --scope admin --folder {shlex.quote(str(folder))}", markup=False)
+        out.print(f"midstream tenants create NAME --folder {shlex.quote(str(folder))} makes a tenant", markup=False)
         out.print("\nCtrl-C stops", markup=False)
 
     with logging_to(sys.stderr, LogOptions(options.log_level, options.log_format, "", ON_SCREEN)):
@@ -212,6 +214,7 @@ def _options(config: "Config", said: Mapping[str, object], allow_hosts: Sequence
 def print_ready(ready: "Ready", folder: Path, host: str, say: Callable[[str], None] = say) -> None:
     """Say where the server is and what to try; ``say`` gets what the log has as well."""
     out.print(f"serving {folder.resolve().name} at {ready.url}, docs at {ready.url}/docs", markup=False)
+    out.print(f"in a browser: {ready.url}/console", markup=False)
     if beyond := reach_text(host, ready.url):
         out.print(beyond, markup=False)
     out.print(f"log position {ready.log_position}, started in {ready.started.seconds:.1f} s", markup=False)

@@ -111,7 +111,7 @@ def run(
                     lambda waited: status.update(f"starting the engine, {waited:.0f} s ({_COMPILES})"),
                 )
             )
-        out.print(f"serving at {url}; while this runs {url}/demo is a shop, {url}/docs the routes", markup=False)
+        out.print(f"serving at {url}; while this runs {url}/demo is a shop, {url}/console its console", markup=False)
         replay = _replay(data, url, folder, max(until, time.monotonic() + REPLAY_S_MIN))
         finish(replay, url)
         return replay
@@ -119,7 +119,7 @@ def run(
 
 def keep_serving(url: str) -> None:
     """Return when a person ends it."""
-    out.print(f"\n{url}/demo is a shop to click in; Ctrl-C ends the server", markup=False)
+    out.print(f"\n{url}/demo is a shop to click in, {url}/console its console; Ctrl-C ends the server", markup=False)
     try:
         Event().wait()
     except KeyboardInterrupt:

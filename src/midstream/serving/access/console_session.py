@@ -101,7 +101,12 @@ def sign_in_reply(scope: Scope) -> Reply | None:
     is_page = path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")
     if scope["method"] != "GET" or not is_page or path == LIVE_PATH:
         return None
-    where = f"{_mounted_at(scope)}{SESSION_PATH}".encode("latin-1", "replace")
+    return led_to(scope, SESSION_PATH)
+
+
+def led_to(scope: Scope, path: str) -> Reply:
+    """Return what leads a browser to another path of the app."""
+    where = f"{_mounted_at(scope)}{path}".encode("latin-1", "replace")
     return Reply(303, b"", headers=((b"location", where), (b"cache-control", b"no-store")))
 
 

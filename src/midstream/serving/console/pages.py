@@ -6,9 +6,30 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
-from midstream.serving.access.scopes import SCOPES
+from midstream.serving.access.scopes import (
+    ADMIN,
+    CATALOGUE,
+    ERASE,
+    EVENTS,
+    MODELS,
+    PLACEMENTS,
+    READ,
+    RECOMMEND,
+    SCOPES,
+)
 from midstream.serving.console.api_reader import ApiAnswer, ApiReader
 
+SCOPE_TEXTS: Mapping[str, str] = {
+    EVENTS: "send events",
+    RECOMMEND: "ask for recommendations",
+    CATALOGUE: "change items and profiles",
+    PLACEMENTS: "change placements and experiments",
+    MODELS: "promote and train models",
+    READ: "see everything, this console too",
+    ERASE: "erase users",
+    ADMIN: "everything, keys too",
+}
+"""What each scope allows, in words."""
 LISTED = 50
 """Rows of a page of a list."""
 
@@ -54,8 +75,7 @@ async def requests(api: ApiReader, at: PageAddress) -> ConsolePage:
     if at.query.get("ask"):
         user_id = at.query.get("user_id", "")
         now = await _slate_now(api, at.query.get("placement", ""), {"user_id": user_id} if user_id else {})
-    names = [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
-    return _page("requests.html", served=served, now=now, names=names, query=at.query)
+    return _page("requests.html", served=served, now=now, names=_names(listed), query=at.query)
 
 
 async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) -> ApiAnswer:
@@ -63,7 +83,7 @@ async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) 
     found = await api.get(f"/v1/placements/{quote(name, safe='')}")
     if not found.is_good:
         return found
-    body = {"placement": found.body["in_force"], "question": {**question, "n": 20}}
+    body = {"placement": found.body["in_force"], "question": dict(question)}
     return await api.post(f"/v1/placements/{quote(name, safe='')}/preview", body)
 
 
@@ -105,8 +125,7 @@ async def user(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One user: profile, last acts, leanings, slates."""
     path = f"/v1/users/{at.steps['user_id']}"
     found, listed = await asyncio.gather(api.get(path), api.get("/v1/placements"))
-    names = [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
-    return _page("user.html", found=found, names=names)
+    return _page("user.html", found=found, names=_names(listed))
 
 
 async def models(api: ApiReader, _at: PageAddress) -> ConsolePage:
@@ -119,7 +138,8 @@ async def models(api: ApiReader, _at: PageAddress) -> ConsolePage:
 
 async def experiments(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """All experiments, running ones first, and the holdout."""
-    return _page("experiments.html", found=await api.get("/v1/experiments"))
+    found, listed = await asyncio.gather(api.get("/v1/experiments"), api.get("/v1/placements"))
+    return _page("experiments.html", found=found, names=_names(listed))
 
 
 async def experiment(api: ApiReader, at: PageAddress) -> ConsolePage:
@@ -147,7 +167,7 @@ async def dead_letter(api: ApiReader, at: PageAddress) -> ConsolePage:
 
 async def keys(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """API keys: who may do what, when each was last used; made, rotated and revoked here."""
-    return _page("keys.html", found=await api.get("/v1/keys"), scopes=SCOPES)
+    return _page("keys.html", found=await api.get("/v1/keys"), scopes=SCOPES, scope_texts=SCOPE_TEXTS)
 
 
 async def operation(api: ApiReader, _at: PageAddress) -> ConsolePage:
@@ -156,6 +176,11 @@ async def operation(api: ApiReader, _at: PageAddress) -> ConsolePage:
     found = await asyncio.gather(*map(api.get, paths))
     names = ("health", "inputs", "outputs", "sinks", "erasures", "rebuild")
     return ConsolePage("operation.html", dict(zip(names, found, strict=True)))
+
+
+def _names(listed: ApiAnswer) -> list[str]:
+    """Return the names of placements that can be asked for."""
+    return [each["placement"] for each in listed.body["placements"] if each["placement"] != "*"]
 
 
 def _page(template: str, **values: Any) -> ConsolePage:  # noqa: ANN401  what templates show is JSON of many routes

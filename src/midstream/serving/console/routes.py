@@ -45,6 +45,11 @@ def add_console_routes(app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], 
     api, templates = ApiReader(app), Templates()
     live = LiveView(api, templates)
 
+    @app.get("/", include_in_schema=False)
+    async def get_root(request: Request) -> Response:
+        """Where a person who typed the address alone is led."""
+        return Response(status_code=303, headers={"location": f"{_base(request)}{CONSOLE_PATH}", **CONSOLE_HEADERS})
+
     @app.get(CONSOLE_PATH, include_in_schema=False)
     async def get_console(request: Request) -> Response:
         """The first page: what goes on now."""

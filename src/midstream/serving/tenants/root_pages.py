@@ -18,6 +18,7 @@ from midstream.core.nearest import nearest
 from midstream.serving.access.console_session import (
     CONSOLE_PATH,
     SESSION_PATH,
+    led_to,
     session_cookie,
     sign_in,
     sign_out,
@@ -50,6 +51,7 @@ class RootPages:
             ("GET", "/openapi.json"): _document,
             ("GET", DOCS_PATH): _docs,
             ("GET", f"{DOCUMENTATION_PATH}{{name:path}}"): _reference,
+            ("GET", "/"): _led,
             ("GET", CONSOLE_PATH): self._console,
             ("GET", f"{CONSOLE_PATH}/assets/{{name}}"): _file,
             ("GET", SESSION_PATH): self._session,
@@ -87,6 +89,10 @@ async def _reference(_name: str, scope: Scope, _receive: Receive) -> Reply:
         came = f'"{name[:60]}" is no page.{nearest(name, reference_pages())}'
         raise RouteUnknown((Fault("path", came, f"A page that {DOCS_PATH} lists.", PAGE),))
     return Reply(HTTPStatus.OK, text, b"text/plain; charset=utf-8", _encoded(DOCS_HEADERS))
+
+
+async def _led(_name: str, scope: Scope, _receive: Receive) -> Reply:
+    return led_to(scope, CONSOLE_PATH)
 
 
 async def _file(_name: str, scope: Scope, _receive: Receive) -> Reply:

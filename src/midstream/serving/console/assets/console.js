@@ -19,6 +19,7 @@ function valueOf(field) {
     case "words": return text.split(/[\s,]+/).filter(Boolean);
     case "numbers": return text.split(/[\s,]+/).filter(Boolean).map(Number);
     case "flag": return field.checked;
+    case "choice": return [field.value];
     default: return text;
   }
 }
@@ -27,13 +28,14 @@ function valueOf(field) {
 function bodyOf(form, only) {
   const body = {};
   for (const field of form.elements) {
-    const isEmpty = field.value === "" && field.dataset.type !== "flag";
+    const isEmpty = field.dataset.type === "choice" ? !field.checked : field.value === "" && field.dataset.type !== "flag";
     if (!field.name || field.dataset.in === "query" || isEmpty || (only && !only.includes(field.name))) continue;
     try {
       const steps = field.name.split("."), last = steps.pop();
       let at = body;
       for (const step of steps) at = at[step] ??= {};
-      at[last] = valueOf(field);
+      const value = valueOf(field);
+      at[last] = Array.isArray(at[last]) ? at[last].concat(value) : value;
       field.removeAttribute("aria-invalid");
     } catch (error) {
       field.setAttribute("aria-invalid", "true");
@@ -66,7 +68,7 @@ function showProblem(place, problem, status) {
 
 function slateTable(title, slate) {
   const part = element("section");
-  part.append(element("h3", title));
+  part.append(element("h2", title));
   if (!slate) {
     part.append(element("p", "There is none.", "dim"));
     return part;
@@ -98,17 +100,42 @@ const showing = {
     place.className = "notice good";
     place.replaceChildren(element("strong", `The key ${answer.view.name}, shown this once`), element("pre", answer.key));
     if (answer.user_secret) place.append(element("p", "Its user secret, for the shop's own server:"), element("pre", answer.user_secret));
-    place.append(element("p", "From the first key on every caller needs one, this page too."));
+    if (answer.view.origins && answer.view.origins.length) {
+      const link = element("a", "How a page uses it");
+      link.href = base + "/docs/browser.md";
+      place.append(link);
+    }
+    if (place.closest("form").dataset.first) place.append(...firstKey(place, answer));
   },
   tenant(place, answer) {
     place.className = "notice good";
     place.replaceChildren(element("strong", `The key of ${answer.tenant.name}, shown this once`), element("pre", answer.key));
+    const console = element("a", "Its console, which asks for this key"), list = element("a", "The list with it");
+    console.href = `${base}${answer.tenant.path}console`;
+    list.href = `${base}/console`;
+    place.append(console, " – ", list);
   },
   json(place, answer) {
     place.className = "notice good";
     place.replaceChildren(element("strong", "Done"), element("pre", JSON.stringify(answer, null, 2)));
   },
 };
+
+// What follows the first key: it closes the server, so this browser signs in with it, where it opens the console.
+function firstKey(place, answer) {
+  if (!answer.view.scopes.some((each) => each === "admin" || each === "read")) {
+    return [element("p", "Every caller needs a key from now on, and this one opens no console. In the shop's folder `midstream keys create console --scope admin` makes one that does.")];
+  }
+  const button = element("button", "I have kept it: sign in with it", "main");
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    const headers = { "content-type": "application/json", "x-api-key": answer.key };
+    const signed = await fetch(base + "/console/session", { method: "PUT", body: "{}", headers });
+    if (signed.ok) location.reload();
+    else showProblem(place, await signed.json(), signed.status);
+  });
+  return [element("p", "Every caller needs a key from now on, this page too. Keep it: nobody can show it again."), button];
+}
 
 async function send(form, button) {
   const place = form.querySelector("output"), act = button && button.dataset.send ? button.dataset : form.dataset;
@@ -143,6 +170,15 @@ document.addEventListener("submit", (event) => {
   if (!event.target.dataset.send && !(event.submitter && event.submitter.dataset.send)) return;
   event.preventDefault();
   send(event.target, event.submitter);
+});
+
+// A button that ticks the choices of its form for a purpose.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-choose]");
+  if (!button) return;
+  const chosen = button.dataset.choose.split(" ");
+  for (const field of button.form.querySelectorAll("[data-type=choice]")) field.checked = chosen.includes(field.value);
+  button.form.querySelector(`#${button.dataset.focus || "name"}`).focus();
 });
 
 // A fragment that takes a while: it is asked for again until it says that it is complete.
