@@ -187,7 +187,7 @@ def test_an_experiment_is_started_and_stopped(shop):
         shop.fill(selector, text)
     shop.fill("#variants", '[{"name": "as-is"}, {"name": "one", "change": {"slate_size": 1}}]')
     shop.browser.click("button.main")
-    wait_until(lambda: "fewer" in shop.browser.do("/source", "GET"))
+    wait_until(lambda: "/console/experiments/fewer" in shop.browser.do("/source", "GET"))
     shop.open("/experiments/fewer")
     assert "running" in shop.browser.text
     shop.fill("#reason", "seen enough")
