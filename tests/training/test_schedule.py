@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.training.schedule import BACK_OFF_MS_MAX, TrainingRule, TrainingStanding, back_off_ms, due, next_ms
+from midstream.training.schedule import (
+    BACK_OFF_MS_MAX,
+    TrainingRule,
+    TrainingStanding,
+    back_off_ms,
+    due,
+    is_whole,
+    next_ms,
+)
 
 HOUR_MS = 3_600_000
 SIX = TrainingRule(every_ms=6 * HOUR_MS, rest_ms=HOUR_MS)
@@ -30,6 +38,16 @@ def test_drift_waits_for_the_rest() -> None:
     assert due(rule, last, HOUR_MS - 1, 9, has_drifted=True) == ""
     assert due(rule, last, HOUR_MS, 9, has_drifted=True) == "drift"
     assert due(rule, last, HOUR_MS, 9) == ""
+
+
+def test_a_whole_fit_comes_between_warm_starts() -> None:
+    """To the millisecond from the last one's beginning; at once where none is known; never where no time is set."""
+    warm = TrainingRule(is_warm=True, whole_every_ms=24 * HOUR_MS)
+    last = TrainingStanding(ended_ms=200, whole_ms=100)
+    assert [is_whole(warm, last, 100 + 24 * HOUR_MS - 1), is_whole(warm, last, 100 + 24 * HOUR_MS)] == [False, True]
+    assert is_whole(warm, TrainingStanding(ended_ms=200), 300)
+    assert not is_whole(TrainingRule(is_warm=True), TrainingStanding(), 1 << 60)
+    assert is_whole(TrainingRule(), last, 100)
 
 
 def test_nothing_is_due_while_a_candidate_is_tried() -> None:

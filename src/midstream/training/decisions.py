@@ -52,6 +52,10 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     """Version, also one that was published and then not measured; empty = none was published."""
     champion: str = ""
     """Version in service when the training began; empty = none."""
+    start: str = ""
+    """Version that the fit went on from, a warm start; empty = a whole fit."""
+    whole_ms: int = 0
+    """Clock when the last whole fit began that published a version; 0 = none is known."""
     position: int = 0
     """Log position when the training began."""
     began_ms: int = 0
@@ -96,4 +100,5 @@ def standing_of(last: TrainingDecision | None) -> TrainingStanding:
     if last is None:
         return TrainingStanding()
     # A training that is begun and of which nothing was heard ended with its server: it counts as a failure.
-    return TrainingStanding(last.at_ms, last.learned_position, last.failures, last.action in BUSY)
+    whole_ms = last.whole_ms or None
+    return TrainingStanding(last.at_ms, last.learned_position, last.failures, last.action in BUSY, whole_ms)

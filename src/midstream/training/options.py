@@ -50,6 +50,9 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Least time between two."""
     warm_start: bool = False
     """Whether a fit begins with what the champion has learned; kinds als and ftrl."""
+    whole_every: str = ""
+    """Of warm starts: time from one fit of all data to the next, such as "24h"; "" = only where there is no champion.
+    """
     promote: Literal["auto", "ask"] = "auto"
     """auto, or ask: a version that passed waits for ``midstream models promote``."""
     watch: str = "24h"
@@ -60,7 +63,9 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     @property
     def rule(self) -> TrainingRule:
         """When it is trained."""
-        return TrainingRule(_ms(self.every), self.events, self.drift, _ms(self.rest))
+        return TrainingRule(
+            _ms(self.every), self.events, self.drift, _ms(self.rest), self.warm_start, _ms(self.whole_every)
+        )
 
     @property
     def watch_ms(self) -> int:

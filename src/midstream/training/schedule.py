@@ -27,6 +27,10 @@ class TrainingRule:
     on_drift: bool = False
     rest_ms: int = 3_600_000
     """Least time between two, unless somebody orders one."""
+    is_warm: bool = False
+    """Whether a fit begins with what the champion has learned."""
+    whole_every_ms: int = 0
+    """Log time from the beginning of one whole fit to the next; 0 = a fit is whole only where there is no champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class TrainingStanding:
     """Trainings that failed since, one after another."""
     is_busy: bool = False
     """A candidate of it is being tried: the next one waits for that."""
+    whole_ms: int | None = None
+    """Log time at which the last whole fit began that published a version; None = none is known."""
 
 
 def due(
@@ -64,6 +70,22 @@ def due(
     if rule.events and position - standing.position >= rule.events:
         return "events"
     return "drift" if rule.on_drift and has_drifted else ""
+
+
+def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> bool:
+    """Return whether the next fit learns all data anew, and is no warm start.
+
+    A warm start keeps what its ancestors learned, also where the window has left that behind; a whole fit forgets it.
+
+    Args:
+        rule: Of the configuration.
+        standing: Of the model.
+        now_ms: Log time.
+    """
+    if not rule.is_warm:
+        return True
+    is_due = standing.whole_ms is None or now_ms - standing.whole_ms >= rule.whole_every_ms
+    return rule.whole_every_ms > 0 and is_due
 
 
 def rests_until(rule: TrainingRule, standing: TrainingStanding) -> int:

@@ -45,6 +45,8 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
         ('model = "tast"', "$.trainings[0].model", "One of [[models]]: elsewhere, seen, taste."),
         ('model = "elsewhere"', "$.trainings[0].model", "A model that midstream train fits."),
         ('model = "seen"\nwarm_start = true', "$.trainings[0].warm_start", "false; als and ftrl go on"),
+        ('model = "taste"\nwhole_every = "1d"', "$.trainings[0].whole_every", "warm_start = true"),
+        ('model = "taste"\nwarm_start = true\nwhole_every = "1s"', "$.trainings[0].whole_every", 'from "1m" to "365d"'),
         ('model = "taste"\nevery = ""', "$.trainings[0].every", 'such as every = "6h"'),
         ('model = "taste"\nevery = "6 h"', "$.trainings[0].every", "A length of time"),
         ('model = "taste"\nevery = "1s"', "$.trainings[0].every", 'from "1m" to "365d"'),
@@ -63,11 +65,18 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
 )
 def test_faults_are_named(lines: str, where: str, right: str) -> None:
     """In their place, with what would be right."""
-    every = "" if "every" in lines else '\nevery = "6h"'
+    every = "" if lines.count("every") > lines.count("whole_every") else '\nevery = "6h"'
     with pytest.raises(ConfigInvalid) as raised:
         parse_config(f"{MODELS}{lines}{every}")
     found = {each.where.removeprefix("midstream.toml: "): each.right for each in raised.value.faults}
     assert right in found[where]
+
+
+def test_whole_fits_between_warm_starts_are_told_to_the_schedule() -> None:
+    """Both settings; without them every fit is whole."""
+    warm = 'model = "taste"\nevery = "6h"\nwarm_start = true\nwhole_every = "24h"'
+    rules = [parse_config(MODELS + each).trainings[0].rule for each in (warm, 'model = "taste"\nevery = "6h"')]
+    assert [(each.is_warm, each.whole_every_ms) for each in rules] == [(True, 24 * 3_600_000), (False, 0)]
 
 
 def test_a_model_is_trained_by_one_table() -> None:

@@ -108,6 +108,21 @@ def test_a_candidate_is_measured_and_judged_beside_the_champion(folder: Path) ->
     assert again.passed, again.reason
 
 
+def test_a_candidate_goes_on_from_the_version_of_its_order(folder: Path) -> None:
+    """The order decides between a warm start and a whole fit, not the table alone."""
+    path = folder / "midstream.toml"
+    toml = TOML.replace('"ease"', '"als"').replace('every = "6h"', 'every = "6h"\nwarm_start = true')
+    path.write_text(toml)
+    config = config_of(folder)
+    (table,) = config.trainings
+    maker, parents = ChildMaker(folder, lambda: config), list[str]()
+    for start in ("", "0001"):
+        order = CandidateOrder(table, "", (), time.time_ns() // 1_000_000, start)
+        found = asyncio.run(maker.make(order)).measured.version
+        parents.append(registry_of(folder).manifest("taste", found).parent[:4])
+    assert parents == ["", "0001"]
+
+
 def test_what_is_damaged_or_gives_other_answers_is_refused(folder: Path) -> None:
     """A champion that cannot be read is no reason to pass; a golden answer is exact."""
     first, table = made(folder)

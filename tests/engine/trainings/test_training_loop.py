@@ -924,6 +924,36 @@ def test_a_table_that_changed_before_the_turn_is_the_one_that_counts(shop: Shop)
     shop.work(work)
 
 
+def test_a_whole_fit_comes_once_a_day_between_warm_starts(shop: Shop) -> None:
+    """Day by log time from the last whole fit that published a version, over restarts; the decisions say which is one.
+
+    A whole fit that fails is due again.
+    """
+    warm = replace(TABLE, every="6h", watch="", warm_start=True, whole_every="24h", canary=CanaryOptions(share=0))
+    shop.tables = [warm]
+
+    async def first(shop: Shop) -> None:
+        await shop.viewed()
+        await shop.look()
+        for _ in range(3):
+            await shop.look(6)
+
+    async def second(shop: Shop) -> None:
+        shop.maker.fails = [FitStopped("memory")]
+        for _ in range(3):
+            await shop.look(6)
+        versions = ["", *(f"000{number}" for number in (1, 2, 3)), "", "", "0005"]
+        assert [each.start[:4] for each in shop.maker.orders] == versions
+        kept = [each.start[:4] for each in reversed(shop.loop.journal.history()) if each.action == "kept"]
+        assert kept == [*versions[:4], *versions[5:]]
+        shop.tables = [replace(warm, whole_every="")]
+        await shop.look(48)
+        assert shop.maker.orders[-1].start == shop.maker.orders[-1].champion
+
+    shop.work(first)
+    shop.work(second)
+
+
 def test_a_queue_that_was_emptied_before_the_turn_trains_nothing(shop: Shop) -> None:
     """As by a command in the same process."""
 

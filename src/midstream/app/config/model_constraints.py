@@ -260,6 +260,9 @@ def training_faults(config: Config) -> Iterator[Fault]:
             yield Fault(
                 f"{where}.warm_start", came, f"false; {' and '.join(WARM_KINDS)} go on from a version.", TRAININGS
             )
+        if each.whole_every and not each.warm_start:
+            came = f"{each.whole_every} came, and warm_start is false: every fit is whole."
+            yield Fault(f"{where}.whole_every", came, 'warm_start = true, or "".', TRAININGS)
         yield from _times(each, where)
         if not each.every and not each.events and not each.drift:
             came = "Neither every nor events nor drift came."
@@ -284,7 +287,12 @@ def training_faults(config: Config) -> Iterator[Fault]:
 def _times(told: TrainingTable, where: str) -> Iterator[Fault]:
     """Yield the faults of lengths of time."""
     least: int | None = None
-    for name, text in (("every", told.every), ("rest", told.rest), ("watch", told.watch)):
+    for name, text in (
+        ("every", told.every),
+        ("whole_every", told.whole_every),
+        ("rest", told.rest),
+        ("watch", told.watch),
+    ):
         if not text and name != "rest":
             continue
         ms = yield from duration_ms(f"{where}.{name}", text, _EVERY, TRAININGS)

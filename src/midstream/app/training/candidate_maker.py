@@ -53,8 +53,7 @@ class ChildMaker:
 
         config, model = self.config(), order.table.model
         golden_of(order.table, self.folder)
-        start = order.champion if order.table.warm_start else ""
-        trained = await train_beside(self.folder, config, model, order.champion, start=start)
+        trained = await train_beside(self.folder, config, model, order.champion, start=order.start)
         try:
             return await self._judged(config, order, trained)
         except (MidstreamError, msgspec.MsgspecError, OSError) as error:

@@ -24,10 +24,12 @@ class CandidateOrder:
     popular: tuple[str, ...]
     """Most popular items now."""
     now_ms: int
+    start: str = ""
+    """Version that the fit goes on from; empty = a whole fit."""
 
 
 def candidate_order(
-    engine: Engine, table: TrainingTable, champion: str, *, with_popular: bool = True
+    engine: Engine, table: TrainingTable, champion: str, start: str = "", *, with_popular: bool = True
 ) -> CandidateOrder:
     """Return the order of a training by what is known now.
 
@@ -35,6 +37,7 @@ def candidate_order(
         engine: Has the log, whose time is ahead of a clock that was set back, and counts items.
         table: Of the model.
         champion: Version in service; empty = none.
+        start: Version that the fit goes on from; empty = none.
         with_popular: Whether gates read the most popular items.
     """
     fold = engine.fold
@@ -43,7 +46,7 @@ def candidate_order(
         half_life_ms = max(each.ms for each in fold.settings.half_lives)
         found, _ = fold.items.hottest(half_life_ms, COVERED)
         popular = tuple(fold.vocabulary.item_id(index) for index in found.tolist())
-    return CandidateOrder(table, champion, popular, max(engine.clock(), fold.log_time_ms))
+    return CandidateOrder(table, champion, popular, max(engine.clock(), fold.log_time_ms), start)
 
 
 def has_drifted(engine: Engine) -> bool:

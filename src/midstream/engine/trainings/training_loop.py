@@ -39,7 +39,7 @@ from midstream.training.decisions import ENDS, Action, TrainingDecision, standin
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
 from midstream.training.options import TRAININGS_MAX, TrainingTable
-from midstream.training.schedule import due
+from midstream.training.schedule import due, is_whole
 
 LOOK_S = 1.0
 """Between two looks: a broken guardrail takes a version out of service within two of them and a write."""
@@ -239,14 +239,16 @@ class TrainingLoop:
         """Train and judge one model, and go on with its candidate."""
         before = self.journal.last(table.model)
         failures = 0 if before is None else before.failures
-        now_ms = self._engine.clock()
+        now_ms, champion = self._engine.clock(), self._champion(table.model)
         self._require_lease()
         begun = await self.journal.write(
             TrainingDecision(
                 model=table.model,
                 action="begun",
                 because=because,
-                champion=self._champion(table.model),
+                champion=champion,
+                start="" if is_whole(table.rule, standing_of(before), now_ms) else champion,
+                whole_ms=0 if before is None else before.whole_ms,
                 position=self._engine.log.end,
                 began_ms=now_ms,
                 at_ms=now_ms,
@@ -255,7 +257,7 @@ class TrainingLoop:
             )
         )
         try:
-            made = await self._parts.maker.make(candidate_order(self._engine, table, begun.champion))
+            made = await self._parts.maker.make(candidate_order(self._engine, table, champion, begun.start))
         except _FAULTS as error:
             begun = replace(begun, candidate=error.candidate if isinstance(error, NotMeasured) else "")
             await self._say(begun, "failed", f"{type(error).__name__}: {error}", failures=failures + 1)
@@ -263,7 +265,8 @@ class TrainingLoop:
         gates = bounds_of(table, begun.champion, self._engine.fold, self._placement(table))
         found = decide(made.measured, made.champion, made.evidence, gates)
         said = replace(begun, candidate=made.measured.version, gates=found.results, worse_max=gates.loss_max)
-        said = replace(said, failures=0, learned_position=begun.position)
+        whole_ms = begun.whole_ms if begun.start else begun.began_ms
+        said = replace(said, failures=0, learned_position=begun.position, whole_ms=whole_ms)
         await self._say(said, "shadow" if found.waits else "passed" if found.passed else "refused", found.reason)
 
     def _waits_for_requests(self, table: TrainingTable) -> bool:
