@@ -40,6 +40,15 @@ def test_drift_waits_for_the_rest() -> None:
     assert due(rule, last, HOUR_MS, 9) == ""
 
 
+def test_a_calibration_that_moved_trains_where_the_rule_says_so() -> None:
+    """After the rest, as drift does."""
+    rule, last = TrainingRule(on_calibration=True, rest_ms=HOUR_MS), TrainingStanding(ended_ms=0)
+    assert due(rule, last, HOUR_MS - 1, 9, is_miscalibrated=True) == ""
+    assert due(rule, last, HOUR_MS, 9, is_miscalibrated=True) == "calibration"
+    assert due(rule, last, HOUR_MS, 9) == ""
+    assert due(TrainingRule(on_drift=True, rest_ms=HOUR_MS), last, HOUR_MS, 9, is_miscalibrated=True) == ""
+
+
 def test_a_whole_fit_comes_between_warm_starts() -> None:
     """To the millisecond from the last one's beginning; at once where none is known; never where no time is set."""
     warm = TrainingRule(is_warm=True, whole_every_ms=24 * HOUR_MS)

@@ -79,8 +79,8 @@ class _Lot:
 class LiveWindows:
     """Figures over sliding windows; one thread calls it."""
 
-    def __init__(self, note: Callable[[ServedBody, int], None]) -> None:
-        """Give each record that is read, and the log time of its slate, to ``note``."""
+    def __init__(self, note: Callable[[int, ServedBody], None]) -> None:
+        """Give the log position of each record that is read, and the record, to ``note``; positions rise."""
         self._note = note
         self._known: OrderedDict[int, _Known] = OrderedDict()
         """By log position, rising."""
@@ -149,13 +149,13 @@ class LiveWindows:
         bodies = ServedRecords(log.read, log.begin)
         for number, position in enumerate(positions, start=1):
             found = bodies.at(position)
-            self._known[position] = _GONE if found is None else self._known_of(*found, key)
+            self._known[position] = _GONE if found is None else self._known_of(position, *found, key)
             if number % PIECE_RECORDS == 0:
                 yield None
 
-    def _known_of(self, session: str, record: ServedBody, key: IdKey) -> _Known:
+    def _known_of(self, position: int, session: str, record: ServedBody, key: IdKey) -> _Known:
         """Return what figures need of a served record, and take its scores and context into account."""
-        self._note(record, record.now_ms)
+        self._note(position, record)
         texts = {name: each for name, each in record.context.items() if isinstance(each, str) and len(each) <= TEXT_MAX}
         for name, value in texts.items():
             self._see(name, value)

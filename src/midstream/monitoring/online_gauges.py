@@ -41,9 +41,9 @@ class DriftRow(NamedTuple):
 
     placement: str
     of: str
-    """``score``, ``click`` or ``conversion``."""
+    """``score``, ``click``, ``conversion`` or ``calibration``."""
     figure: float
-    """Of scores the index, of a rate the relative change; NaN = not known."""
+    """Of scores the index, else the relative change; NaN = not known."""
     is_alarm: bool
 
 

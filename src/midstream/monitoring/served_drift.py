@@ -204,8 +204,8 @@ def _rate_drift(
     placement: str, rate: str, now: tuple[NDArray[np.uint64], Real], before: tuple[NDArray[np.uint64], Real]
 ) -> RateDrift:
     """Return the drift of one rate from units and whether each slate has an act, on both sides."""
-    value, error, users = _rate(*now)
-    then, then_error, then_users = _rate(*before)
+    value, error, users = ratio_by_unit(*now, np.ones(len(now[0])))
+    then, then_error, then_users = ratio_by_unit(*before, np.ones(len(before[0])))
     if min(users, then_users) < UNITS_MIN:
         return RateDrift(placement, rate, math.nan, math.nan, math.nan, math.nan, users, then_users)
     wide = float(half_width(math.hypot(error, then_error), users, LEVEL))
@@ -213,8 +213,14 @@ def _rate_drift(
     return RateDrift(placement, rate, value, then, change - wide, change + wide, users, then_users)
 
 
-def _rate(unit: NDArray[np.uint64], has: Real) -> tuple[float, float, int]:
-    """Return share of slates, its standard error by units (ratio of sums), and units; a slate of nobody is a unit."""
+def ratio_by_unit(unit: NDArray[np.uint64], has: Real, of: Real) -> tuple[float, float, int]:
+    """Return a ratio of sums, its standard error by units, and units; a slate of nobody is a unit of its own.
+
+    Args:
+        unit: Of each slate, 0 = nobody, (n,).
+        has: The numerator of each slate, such as whether it has an act, (n,).
+        of: The denominator of each slate, above 0: ones for a share of slates, (n,).
+    """
     if not len(unit):
         return math.nan, math.nan, 0
     _, own = np.unique(unit, return_inverse=True)
@@ -222,7 +228,7 @@ def _rate(unit: NDArray[np.uint64], has: Real) -> tuple[float, float, int]:
     own = own.astype(np.int64)
     own[nobody] = own.max() + 1 + np.arange(len(nobody))
     _, own = np.unique(own, return_inverse=True)
-    slates, acted = np.bincount(own).astype(np.float64), np.bincount(own, has)
+    slates, acted = np.bincount(own, of), np.bincount(own, has)
     rate = float(acted.sum() / slates.sum())
     units = len(slates)
     spread = float(((acted - rate * slates) ** 2).sum()) * units / max(1, units - 1)

@@ -47,7 +47,8 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     action: Action
     because: str = ""
-    """Why it was trained: ``time``, ``events``, ``drift``, ``again`` after a failure, ``order`` of a person."""
+    """Why it was trained: ``time``, ``events``, ``drift``, ``calibration``, ``again`` after a failure, or ``order`` of
+    a person."""
     candidate: str = ""
     """Version, also one that was published and then not measured; empty = none was published."""
     champion: str = ""

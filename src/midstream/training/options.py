@@ -46,6 +46,8 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Events of the log from one to the next; 0 = not by volume."""
     drift: bool = False
     """Whether it is trained when a feature drifts from ``[monitoring] baseline``."""
+    calibration: bool = False
+    """Whether it is trained when acts are others than the champion predicts; of a ranker."""
     rest: str = "1h"
     """Least time between two."""
     warm_start: bool = False
@@ -64,7 +66,13 @@ class TrainingTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def rule(self) -> TrainingRule:
         """When it is trained."""
         return TrainingRule(
-            _ms(self.every), self.events, self.drift, _ms(self.rest), self.warm_start, _ms(self.whole_every)
+            every_ms=_ms(self.every),
+            events=self.events,
+            on_drift=self.drift,
+            on_calibration=self.calibration,
+            rest_ms=_ms(self.rest),
+            is_warm=self.warm_start,
+            whole_every_ms=_ms(self.whole_every),
         )
 
     @property

@@ -25,6 +25,7 @@ class TrainingRule:
     events: int = 0
     """Events of the log from one to the next; 0 = not by volume."""
     on_drift: bool = False
+    on_calibration: bool = False
     rest_ms: int = 3_600_000
     """Least time between two, unless somebody orders one."""
     is_warm: bool = False
@@ -50,7 +51,13 @@ class TrainingStanding:
 
 
 def due(
-    rule: TrainingRule, standing: TrainingStanding, now_ms: int, position: int, *, has_drifted: bool = False
+    rule: TrainingRule,
+    standing: TrainingStanding,
+    now_ms: int,
+    position: int,
+    *,
+    has_drifted: bool = False,
+    is_miscalibrated: bool = False,
 ) -> str:
     """Return why a training is due, in one word; empty = none is.
 
@@ -60,6 +67,7 @@ def due(
         now_ms: Log time.
         position: End of the log.
         has_drifted: Whether features drift from their baseline now.
+        is_miscalibrated: Whether acts are others now than the version in service predicts.
     """
     if standing.is_busy or position == 0 or now_ms < rests_until(rule, standing):
         return ""
@@ -69,7 +77,9 @@ def due(
         return "time"
     if rule.events and position - standing.position >= rule.events:
         return "events"
-    return "drift" if rule.on_drift and has_drifted else ""
+    if rule.on_drift and has_drifted:
+        return "drift"
+    return "calibration" if rule.on_calibration and is_miscalibrated else ""
 
 
 def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> bool:

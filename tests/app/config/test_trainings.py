@@ -45,6 +45,7 @@ def test_a_table_has_defaults_and_its_bounds() -> None:
         ('model = "tast"', "$.trainings[0].model", "One of [[models]]: elsewhere, seen, taste."),
         ('model = "elsewhere"', "$.trainings[0].model", "A model that midstream train fits."),
         ('model = "seen"\nwarm_start = true', "$.trainings[0].warm_start", "false; als and ftrl go on"),
+        ('model = "taste"\ncalibration = true', "$.trainings[0].calibration", "false; a ranker: "),
         ('model = "taste"\nwhole_every = "1d"', "$.trainings[0].whole_every", "warm_start = true"),
         ('model = "taste"\nwarm_start = true\nwhole_every = "1s"', "$.trainings[0].whole_every", 'from "1m" to "365d"'),
         ('model = "taste"\nevery = ""', "$.trainings[0].every", 'such as every = "6h"'),

@@ -12,12 +12,19 @@ import pytest
 import midstream
 from midstream.app.inspect.online_report import OnlineAsk, online_report
 from midstream.app.opening import config_of
+from midstream.app.operate.model_registry import registry_of
+from midstream.engine.instance import Instance
 from midstream.engine.online import figuring as figuring_module
 from midstream.engine.online.figuring import OnlineFiguring
 from midstream.engine.online.views import NOTHING, OnlineDrift, OnlineView
 from midstream.engine.recommender import Recommender
+from midstream.engine.types import Answer, Ask
+from midstream.events.json.decode import decode_objects
 from midstream.feedback import live_windows
+from midstream.monitoring import served_calibration
+from midstream.monitoring.served_calibration import RankerVersion
 from midstream.serving.app import Maintenance, asgi
+from tests.support.fakes.models import publish_linear, run_folder, write_ranked
 from tests.support.fakes.rebuilds import write_config
 
 HOME = '[[placements]]\nname = "home"\nslate_size = 4\n[[placements.sources]]\nkind = "popular"\n'
@@ -126,6 +133,50 @@ def test_an_alarm_is_a_concern_until_it_is_over(shop: Recommender) -> None:
     assert "the click rate of home is -40% against the days before" in reason
     look(shop)
     assert "click rate" not in shop._call(shop.running.engine.health).reason
+
+
+def test_a_ranker_in_service_is_held_to_its_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it predicts is in the served record, and what follows in the state; of the version in service alone."""
+    write_ranked(tmp_path)
+    versions = [publish_linear(registry_of(tmp_path)) for _ in range(2)]
+    monkeypatch.setattr(figuring_module, "SETTLE_MS", 0)
+
+    async def work(running: Instance) -> None:
+        service = running.online
+        assert service is not None
+        views = [{"type": "view", "user_id": "ann", "item_id": f"item-{number}"} for number in range(5)]
+        await running.engine.record(decode_objects(views, running.service.accept).batch)
+        await running.champions.promote("ranker", versions[0])
+        seen: list[dict[str, str]] = []
+        for number in range(40):
+            told = await asked(running, f"u{number}")
+            if number < 30:
+                seen.append({"user_id": f"u{number}", "item_id": told.items[0].id, "request_id": told.request_id})
+        events = [{"type": kind, **each} for each in seen for kind in ("impression", "click")]
+        await running.engine.record(decode_objects(events, running.service.accept).batch)
+        await running.engine.record(decode_objects([{"type": "view", **seen[0]}], running.service.accept).batch)
+        few = next(each for each in (await service.look()).drift if each.of == "calibration")
+        assert (few.placement, few.model, few.figure) == ("home", f"ranker {versions[0]}", None)
+        assert {each.by for each in service._forecasts.values()} == {RankerVersion("ranker", versions[0])}
+        monkeypatch.setattr(served_calibration, "UNITS_MIN", 2)
+        enough = next(each for each in (await service.look()).drift if each.of == "calibration")
+        assert enough.figure == pytest.approx(0.0), "all whose slates were seen acted"
+        assert not service.is_miscalibrated("ranker", versions[0])
+        service.view = msgspec.structs.replace(
+            NOTHING, drift=(msgspec.structs.replace(enough, figure=-0.4, alarm=True),)
+        )
+        assert service.is_miscalibrated("ranker", versions[0])
+        assert not service.is_miscalibrated("ranker", versions[1])
+        assert f"acts on what ranker {versions[0]} puts first in home are -40%" in service.concern().said
+        await running.champions.promote("ranker", versions[1])
+        assert not [each for each in (await service.look()).drift if each.of == "calibration"]
+
+    run_folder(tmp_path, work)
+
+
+async def asked(running: Instance, user: str) -> Answer:
+    """A slate of three for a user, whenever it comes."""
+    return await running.engine.recommend(Ask(placement="home", user_id=user, n=3, deadline_ms=10_000))
 
 
 def test_the_route_has_the_newest_round(shop: Recommender) -> None:

@@ -134,6 +134,8 @@ class Shop:
     tables: list[TrainingTable]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of all engines of the process."""
+    miscalibrated: str = ""
+    """Version that predicts other acts than come."""
     running: Instance = field(init=False)
     loop: TrainingLoop = field(init=False)
 
@@ -144,11 +146,16 @@ class Shop:
             self.running = open_running(self.folder, config_of(self.folder), outside=Outside(clock=self.clock))
             async with self.running:
                 engine, champions = self.running.engine, self.running.champions
-                parts = LoopParts(engine, champions, self.maker, self.trials, lambda: self.tables, self.turn)
+                fakes = self.maker, self.trials, lambda: self.tables, self.turn, self.is_miscalibrated
+                parts = LoopParts(engine, champions, *fakes)
                 self.loop = TrainingLoop(parts)
                 return await work(self)
 
         return asyncio.run(main())
+
+    def is_miscalibrated(self, model: str, version: str) -> bool:
+        """Return what a test says."""
+        return (model, version) == ("near", self.miscalibrated) and bool(version)
 
     async def look(self, hours: float = 0.0) -> None:
         """Let time pass, then one round of each loop."""
@@ -920,6 +927,34 @@ def test_a_table_that_changed_before_the_turn_is_the_one_that_counts(shop: Shop)
         new = replace(TABLE, warm_start=True)
         await turn_of_another(shop, lambda: shop.tables.__setitem__(0, new))
         assert [each.table for each in shop.maker.orders] == [TABLE, new]
+
+    shop.work(work)
+
+
+def test_acts_that_the_champion_does_not_predict_train(shop: Shop) -> None:
+    """After the rest, where the table says so, and by the version in service alone."""
+    table = replace(TABLE, every="", events=1 << 40, calibration=True, rest="2h", canary=CanaryOptions(share=0))
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.tables = [table]
+        await shop.look(100)
+        shop.miscalibrated = shop.champion
+        shop.tables = [replace(table, calibration=False)]
+        await shop.look(2)
+        assert len(shop.maker.orders) == 1
+        shop.tables = [table]
+        await shop.look()
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.because, last.candidate[:4], shop.champion[:4]) == ("calibration", "0002", "0002")
+        await shop.look(100)
+        assert len(shop.maker.orders) == 2, "what answers now is another version"
+        shop.maker.figure = 0.1
+        shop.miscalibrated = shop.champion
+        for hours in (0, 1.9, 0.1):
+            await shop.look(hours)
+        assert shop.actions[-2:] == ["refused", "refused"]
 
     shop.work(work)
 

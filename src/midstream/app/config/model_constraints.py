@@ -264,8 +264,11 @@ def training_faults(config: Config) -> Iterator[Fault]:
             came = f"{each.whole_every} came, and warm_start is false: every fit is whole."
             yield Fault(f"{where}.whole_every", came, 'warm_start = true, or "".', TRAININGS)
         yield from _times(each, where)
-        if not each.every and not each.events and not each.drift:
-            came = "Neither every nor events nor drift came."
+        if each.calibration and kinds.get(each.model, "") not in ROW_KINDS:
+            came = f"true came, and {each.model} is of kind {kinds.get(each.model)}, which predicts no acts."
+            yield Fault(f"{where}.calibration", came, f"false; a ranker: {', '.join(ROW_KINDS)}.", TRAININGS)
+        if not (each.every or each.events or each.drift or each.calibration):
+            came = "Neither every nor events nor drift nor calibration came."
             yield Fault(f"{where}.every", came, 'One of them at least, such as every = "6h".', TRAININGS)
         if 0 < each.events < EVENTS_MIN:
             yield Fault(f"{where}.events", f"{each.events} came.", f"{EVENTS_MIN:,} and more, or 0.", TRAININGS)

@@ -21,8 +21,8 @@ def training_loop(running: Instance, folder: Path, turn: asyncio.Lock | None = N
         folder: Of its configuration.
         turn: Of trainings, shared by the engines of one process; None = its own.
     """
-    if running.canaries is None:
-        message = "a folder that is open has experiments"
+    if running.canaries is None or running.online is None:
+        message = "a folder that is open has experiments and online metrics"
         raise AssertionError(message)
     return TrainingLoop(
         LoopParts(
@@ -32,6 +32,7 @@ def training_loop(running: Instance, folder: Path, turn: asyncio.Lock | None = N
             ExperimentTrials(running.engine, running.canaries),
             lambda: running.service.config.trainings,
             turn or asyncio.Lock(),
+            running.online.is_miscalibrated,
         )
     )
 

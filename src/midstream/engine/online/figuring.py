@@ -7,22 +7,30 @@ another state comes into service. A follower has no figures: those of its leader
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from midstream.core.kinds import IMPRESSION
-from midstream.core.types import LogPosition
+from midstream.core.types import Calibration, LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.listeners import Concern, Listener
 from midstream.engine.log_readers import FolderLog
-from midstream.engine.online.views import NOTHING, OnlineView, drift_rows, gauge_rows, in_words, view_of
+from midstream.engine.online.views import CALIBRATION, NOTHING, OnlineView, drift_rows, gauge_rows, in_words, view_of
 from midstream.events.served_body import ServedBody
-from midstream.feedback.live_windows import LiveWindows, RecordReads
+from midstream.feedback.live_windows import SLATES_MAX, LiveWindows, RecordReads
 from midstream.feedback.online_metrics import MetricOptions
 from midstream.feedback.slate_labels import models_label
+from midstream.monitoring.served_calibration import (
+    CalibrationDrift,
+    CalibrationWatch,
+    Forecast,
+    RankerVersion,
+    forecast_of,
+)
 from midstream.monitoring.served_drift import DAY_MS, RateDrift, RateOptions, RateWatch, ScoreDrift, ScoreSamples
 from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Slates
@@ -58,6 +66,10 @@ class OnlineFiguring:
         self._engine, self._log = engine, log
         self._scores = ScoreSamples()
         self._windows = LiveWindows(self._note)
+        self._forecasts: OrderedDict[int, Forecast] = OrderedDict()
+        """Of slates whose records were read, by log position."""
+        self._lines: Mapping[RankerVersion, Calibration] = {}
+        """Of the versions that are loaded."""
         self._service = engine.supervise("online_figures", self._round, PAUSE_S, first_s=FIRST_S)
         self._rest_s = 0.0
         """Before the next piece of work."""
@@ -80,13 +92,19 @@ class OnlineFiguring:
         page = "midstream docs online-metrics says what to look at"
         return Concern(CONCERN, f"{'; '.join(told[:TOLD_MAX])}{more}. {page}" if told else "")
 
+    def is_miscalibrated(self, model: str, version: str) -> bool:
+        """Return whether acts are others than a version predicts, by the last round."""
+        name = models_label({model: version})
+        return any(each.alarm and (each.of, each.model) == (CALIBRATION, name) for each in self.view.drift)
+
     async def look(self) -> OnlineView:
         """Make a round; return its figures."""
         fold = self._engine.fold
         now_ms = fold.log_time_ms
         options = _options_of(fold, now_ms)
-        rates = _rates(options)
+        rates = _Watches(*_rates(options), CalibrationWatch(_predicted(fold), options.seen, SETTLE_MS, now_ms))
         self._windows.begin()
+        self._lines = _lines_of(self._engine)
         self._rest_s = 0.0
         for some in fold.outcomes.held():
             groups = {number: fold.outcomes.group(number) for number in set(some.slate["group"].tolist())}
@@ -120,19 +138,58 @@ class OnlineFiguring:
         reader = self._log()
         return RecordReads(reader.begin, partial(reader.read, durable=durable))
 
-    def _take(
-        self, some: Slates, groups: Mapping[int, SlateGroup], since_ms: int, rates: tuple[RateWatch, ...]
-    ) -> None:
+    def _take(self, some: Slates, groups: Mapping[int, SlateGroup], since_ms: int, rates: "_Watches") -> None:
         self._windows.add(some, groups, since_ms)
         placements = [groups[each].placement for each in some.slate["group"].tolist()]
         for each in rates:
             each.add(some, placements)
 
-    def _note(self, told: ServedBody, served_ms: int) -> None:
-        self._scores.add(told.placement, models_label(told.models), np.frombuffer(told.scores, dtype="<f4"), served_ms)
+    def _note(self, position: int, told: ServedBody) -> None:
+        scores = np.frombuffer(told.scores, dtype="<f4")
+        self._scores.add(told.placement, models_label(told.models), scores, told.now_ms)
+        forecast = forecast_of(told, self._lines)
+        if forecast is not None:
+            self._forecasts[position] = forecast
+            if len(self._forecasts) > SLATES_MAX:
+                self._forecasts.popitem(last=False)
 
-    def _drifts(self, rates: tuple[RateWatch, ...], now_ms: int) -> list[ScoreDrift | RateDrift]:
-        return [*self._scores.drifts(now_ms), *(drift for each in rates for drift in each.drifts())]
+    def _drifts(self, rates: "_Watches", now_ms: int) -> list[ScoreDrift | RateDrift | CalibrationDrift]:
+        plans = self._engine.plans
+        calibrations = (
+            each
+            for each in rates.calibration.drifts(self._forecasts)
+            if each.placement in plans and plans[each.placement].models.versions.get(each.by.model) == each.by.version
+        )
+        return [
+            *self._scores.drifts(now_ms),
+            *(drift for each in (rates.clicks, rates.conversions) for drift in each.drifts()),
+            *calibrations,
+        ]
+
+
+class _Watches(NamedTuple):
+    """What is watched in one round."""
+
+    clicks: RateWatch
+    conversions: RateWatch
+    calibration: CalibrationWatch
+
+
+def _predicted(fold: Fold) -> int:
+    """Return the bits of the actions that rankers predict: those of a weight above 0."""
+    actions = fold.outcomes.actions
+    named = (name for name, each in fold.settings.types.items() if each.weight > 0 and name in actions)
+    return sum(fold.outcomes.action_bit(name) for name in named)
+
+
+def _lines_of(engine: Engine) -> Mapping[RankerVersion, Calibration]:
+    """Return the calibrations of the versions that plans read, in service and in experiments."""
+    return {
+        RankerVersion(name, plan.models.versions[name]): line
+        for plan in engine.plans.values()
+        for name, line in plan.models.calibrations.items()
+        if name in plan.models.versions
+    }
 
 
 def _options_of(fold: Fold, now_ms: int) -> MetricOptions:

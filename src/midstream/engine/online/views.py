@@ -9,9 +9,12 @@ import msgspec
 from midstream.core.durations import format_duration
 from midstream.feedback.live_windows import LiveFigures
 from midstream.feedback.online_metrics import MetricRow, SlateFigures
+from midstream.feedback.slate_labels import models_label
 from midstream.monitoring.online_gauges import DriftRow, OnlineRow
+from midstream.monitoring.served_calibration import CalibrationDrift
 from midstream.monitoring.served_drift import RateDrift, ScoreDrift
 
+CALIBRATION: Final = "calibration"
 SEGMENT: Final = "context."
 """Begin of the names of labels that are segments; their values come from callers, and are in no gauge."""
 
@@ -32,17 +35,17 @@ class OnlineFigureRow(msgspec.Struct, frozen=True):
 
 
 class OnlineDrift(msgspec.Struct, frozen=True):
-    """Drift of the scores or of a rate of one placement."""
+    """Drift of the scores, of a rate or of the calibration of one placement."""
 
     placement: str
     of: str
-    """``score``, ``click`` or ``conversion``."""
+    """``score``, ``click``, ``conversion`` or ``calibration``."""
     model: str
-    """Of scores: name and version of each model."""
+    """Of scores: name and version of each model; of a calibration: those of the ranker."""
     figure: float | None
-    """Of scores the stability index, of a rate its relative change; null = too few."""
+    """Of scores the stability index, of a rate or a calibration its relative change; null = too few."""
     low: float | None
-    """Of a rate: bounds of its change at all looks, relative to the rate before."""
+    """Of a change: bounds at all looks, relative to what was before."""
     high: float | None
     alarm: bool
 
@@ -63,7 +66,7 @@ class OnlineView(msgspec.Struct, frozen=True):
 NOTHING: Final = OnlineView(0, (), (), 0, 0)
 
 
-def view_of(found: LiveFigures, drifts: Sequence[ScoreDrift | RateDrift]) -> OnlineView:
+def view_of(found: LiveFigures, drifts: Sequence[ScoreDrift | RateDrift | CalibrationDrift]) -> OnlineView:
     """Return the figures of a round."""
     rows = tuple(
         OnlineFigureRow(
@@ -97,6 +100,8 @@ def in_words(each: OnlineDrift) -> str:
     """Return an alarm as health says it."""
     if each.of == "score":
         return f"scores of {each.placement} are not those of the day before (PSI {each.figure:.2f})"
+    if each.of == CALIBRATION:
+        return f"acts on what {each.model} puts first in {each.placement} are {each.figure:+.0%} by its predictions"
     return f"the {each.of} rate of {each.placement} is {each.figure:+.0%} against the days before"
 
 
@@ -109,12 +114,16 @@ def _gauge_row(row: MetricRow) -> OnlineRow:
     return OnlineRow(format_duration(row.window_ms), row.label, row.value, figures)
 
 
-def _drift(found: ScoreDrift | RateDrift) -> OnlineDrift:
+def _drift(found: ScoreDrift | RateDrift | CalibrationDrift) -> OnlineDrift:
     if isinstance(found, ScoreDrift):
         return OnlineDrift(found.placement, "score", found.model, _known(found.psi), None, None, found.is_alarm)
+    if isinstance(found, CalibrationDrift):
+        of, model, now = CALIBRATION, models_label(dict([found.by])), found.now
+    else:
+        of, model, now = found.rate, "", found.today
     before = found.before or math.nan
-    change, low, high = ((each / before) for each in (found.today - found.before, found.low, found.high))
-    return OnlineDrift(found.placement, found.rate, "", _known(change), _known(low), _known(high), found.is_alarm)
+    change, low, high = (_known(each / before) for each in (now - found.before, found.low, found.high))
+    return OnlineDrift(found.placement, of, model, change, low, high, found.is_alarm)
 
 
 def _document(figures: SlateFigures) -> dict[str, float | int | None]:

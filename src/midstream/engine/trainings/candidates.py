@@ -160,6 +160,11 @@ class VersionTrials(Protocol):
         ...
 
 
+def is_never_miscalibrated(_model: str, _version: str) -> bool:
+    """Return that nothing is known of the calibration of any version."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class LoopParts:
     """What the loop works with."""
@@ -172,3 +177,5 @@ class LoopParts:
     """Those of the configuration in service."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a model is trained, measured or run beside requests; several engines of one process share it."""
+    is_miscalibrated: Callable[[str, str], bool] = is_never_miscalibrated
+    """Whether acts are others than a version of a model predicts."""

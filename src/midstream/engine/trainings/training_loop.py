@@ -231,9 +231,10 @@ class TrainingLoop:
             await self._say(last, "failed", _INTERRUPTED, failures=failures)
 
     def _due(self, table: TrainingTable) -> str:
-        standing = standing_of(self.journal.last(table.model))
+        standing, clock = standing_of(self.journal.last(table.model)), self._engine.clock
         drifts = table.drift and has_drifted(self._engine)
-        return due(table.rule, standing, self._engine.clock(), self._engine.log.end, has_drifted=drifts)
+        is_off = table.calibration and self._parts.is_miscalibrated(table.model, self._champion(table.model))
+        return due(table.rule, standing, clock(), self._engine.log.end, has_drifted=drifts, is_miscalibrated=is_off)
 
     async def _train(self, table: TrainingTable, because: str) -> None:
         """Train and judge one model, and go on with its candidate."""
