@@ -125,7 +125,8 @@ def test_a_forecast_is_of_the_first_place_of_a_calibrated_ranker() -> None:
     )
     found = forecast_of(record, {BY: line})
     assert found is not None
-    assert (found.by, found.chance) == (BY, pytest.approx(0.25))
+    assert found.by == BY
+    assert found.chance == pytest.approx(0.25)
     others: list[ServedBody] = [
         msgspec.structs.replace(record, **changes)
         for changes in (

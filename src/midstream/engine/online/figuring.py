@@ -207,7 +207,7 @@ def _options_of(fold: Fold, now_ms: int) -> MetricOptions:
     )
 
 
-def _rates(options: MetricOptions) -> tuple[RateWatch, ...]:
+def _rates(options: MetricOptions) -> tuple[RateWatch, RateWatch]:
     """Return the rates that are watched."""
     clicks = RateOptions("click", options.clicks, SETTLE_MS, options.seen)
     conversions = RateOptions("conversion", options.conversions, CONVERSION_SETTLE_MS)
