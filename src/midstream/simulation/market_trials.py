@@ -49,6 +49,10 @@ class MarketTrial:
 
     market: MarketOptions = field(default_factory=MarketOptions)
     learner: Learner = field(default_factory=Learner)
+    """Of what is frozen, trained nightly or offered: its window and half-life forget what people were before."""
+    loop_learner: Learner = field(default_factory=lambda: Learner(window_days=15.0, half_life_days=8.0))
+    """Of the loop, whose alarm begins the window anew: until then the past is like the present, and more rows are less
+    noise."""
     serving: Serving = field(default_factory=Serving)
     rules: LoopRules = field(default_factory=LoopRules)
     first_day: int = 5
@@ -129,7 +133,7 @@ def _opened(market: Market, trial: MarketTrial, worked_s: Callable[[], float]) -
             model = fit_market(market, trial.learner.window(logs, tick + 1), trial.learner)
     end = trial.first_day * TICKS_A_DAY
     whole = fit_market(market, trial.learner.window(logs, end), trial.learner) if model is None else model
-    return Loop(market, trial.learner, trial.rules, Version(whole, end), logs, worked_s)
+    return Loop(market, trial.loop_learner, trial.rules, Version(whole, end), logs, worked_s)
 
 
 def _offered(market: Market, trial: MarketTrial, loop: Loop) -> dict[str, str]:
