@@ -18,6 +18,8 @@ import numpy as np
 from midstream.simulation.market_trials import WAYS, MarketOutcome, MarketTrial, run_market
 
 WORLDS_MAX = 200
+LOSS_MAX = 0.99
+"""Of frozen's value: below it a day counts as lost."""
 
 
 def one(trial: MarketTrial) -> MarketOutcome:
@@ -30,11 +32,22 @@ def shown(values: np.ndarray) -> str:
     return f"{np.median(values):.3f} ({values.min():.3f})"
 
 
+def print_quiet(days: np.ndarray) -> None:
+    """Print how the loop does before people change, (worlds, days)."""
+    print("\n| day before the drift | loop by frozen |\n|---|---|")
+    for before, values in zip(range(days.shape[1], 0, -1), days.T, strict=True):
+        print(f"| {before} | {np.median(values):.4f} ({values.min():.4f}) |")
+    print(
+        f"\n{np.count_nonzero(days < LOSS_MAX)} of {days.size} quiet days below {LOSS_MAX} of frozen's value; ", end=""
+    )
+    print(f"means of the days by world: {shown(days.mean(axis=1))}")
+
+
 def main() -> None:
     """Run worlds and print a table of days and one of bad candidates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=20, choices=range(1, WORLDS_MAX + 1), metavar="N")
-    parser.add_argument("--days", type=int, default=21, choices=range(12, 61), metavar="N")
+    parser.add_argument("--days", type=int, default=21, choices=range(13, 61), metavar="N")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     chosen = parser.parse_args()
@@ -57,6 +70,7 @@ def main() -> None:
         cells = [shown(np.array([each.recovered(way)[day] for each in found])) for way in ways]
         cells.append(shown(np.array([each.recovered("loop", "learnable")[day] for each in found])))
         print(f"| {day + 1} | " + " | ".join(cells) + " |")
+    print_quiet(np.array([each.quiet for each in found]))
     after = [each.recovered("loop")[3:].mean() for each in found]
     learnable = [each.recovered("loop", "learnable")[3:].mean() for each in found]
     print(

@@ -79,6 +79,12 @@ class MarketOutcome:
         return found
 
     @property
+    def quiet(self) -> Real:
+        """The loop by frozen on each day before the drift."""
+        found: Real = (self.value["loop"] / self.value["frozen"])[: self.after]
+        return found
+
+    @property
     def worst(self) -> float:
         """The loop's worst day by frozen's."""
         return float((self.value["loop"] / self.value["frozen"]).min())
