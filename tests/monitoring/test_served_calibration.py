@@ -63,6 +63,7 @@ def test_people_who_act_otherwise_are_an_alarm() -> None:
         assert found.now / found.before == pytest.approx(times, abs=0.1)
         assert (found.users_now, found.users_before) == (COUNT // 4, 3 * COUNT // 4)
         assert found.low < found.now - found.before < found.high
+        assert found.since_ms == NOW - HOUR_MS - int(22 * HOUR_MS * (1 - 3 * COUNT // 4 / (COUNT - 1)))
     assert not any(drift_in(*day(random, chance, chance)).is_alarm for _ in range(50))
 
 

@@ -75,6 +75,8 @@ class CalibrationDrift(NamedTuple):
     high: float
     users_now: int
     users_before: int
+    since_ms: int = 0
+    """Log time of the first slate that is of now; 0 = there is none."""
 
     @property
     def is_alarm(self) -> bool:
@@ -88,6 +90,7 @@ class _Part:
     """Settled slates, (n,)."""
 
     position: Numbers
+    served_ms: Numbers
     placement: Numbers
     unit: NDArray[np.uint64]
     is_seen: Mask
@@ -123,6 +126,7 @@ class CalibrationWatch:
         self._parts.append(
             _Part(
                 told["log_position"][counts].astype(np.int64),
+                served_ms[counts],
                 number[counts].astype(np.int64),
                 told["user"][counts].astype(np.uint64),
                 (row["bits"] & np.uint32(self.seen)) != 0,
@@ -138,7 +142,7 @@ class CalibrationWatch:
         """
         if not self._parts:
             return
-        position, placement, unit, is_seen, is_acted = (
+        position, served_ms, placement, unit, is_seen, is_acted = (
             np.concatenate([getattr(each, name) for each in self._parts]) for name in _Part.__slots__
         )
         told = [forecasts.get(each) for each in position.tolist()]
@@ -158,7 +162,8 @@ class CalibrationWatch:
             first = len(mine) - math.ceil(NEWEST * len(mine))
             acted = is_acted.astype(np.float64)
             sides = [(unit[rows], acted[rows], chance[rows]) for rows in (mine[first:], mine[:first])]
-            yield _drift(names[at], by, sides)
+            since_ms = int(served_ms[mine[first]]) if len(mine) else 0
+            yield _drift(names[at], by, sides)._replace(since_ms=since_ms)
 
 
 def _drift(

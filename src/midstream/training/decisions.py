@@ -5,13 +5,14 @@ such documents begin with a mark that no placement has, as those of experiments 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from dataclasses import replace
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from midstream.state.control.placements import PlacementVersion
 from midstream.training.gates.results import GateResult
-from midstream.training.schedule import TrainingStanding
+from midstream.training.schedule import CALIBRATION, TrainingRule, TrainingStanding, is_whole
 
 PREFIX = "@training/"
 """Before the name of a model, in the table of control documents."""
@@ -56,7 +57,9 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     start: str = ""
     """Version that the fit went on from, a warm start; empty = a whole fit."""
     whole_ms: int = 0
-    """Clock when the last whole fit began that published a version; 0 = none is known."""
+    """Clock when the last whole fit began that published a version; 0 = none is known, or none since an alarm."""
+    since_ms: int = 0
+    """Log time of the last alarm of the calibration, before which a ranker learns nothing; 0 = there was none."""
     position: int = 0
     """Log position when the training began."""
     began_ms: int = 0
@@ -94,6 +97,52 @@ def decision_of(row: PlacementVersion) -> TrainingDecision | None:
 def decisions_in(rows: Iterable[PlacementVersion]) -> Sequence[TrainingDecision]:
     """Return the decisions among documents, as they come."""
     return [each for row in rows if (each := decision_of(row)) is not None]
+
+
+class Cause(NamedTuple):
+    """Cause of a training."""
+
+    because: str
+    """As ``TrainingDecision.because``."""
+    alarm_ms: int = 0
+    """Log time since when acts are others than the version in service predicts; 0 = they are not."""
+
+
+def begun_after(
+    last: TrainingDecision | None, rule: TrainingRule, cause: Cause, champion: str, now_ms: int
+) -> TrainingDecision:
+    """Return the decision by which a training begins: a whole fit, or a warm start; model and position are to be set.
+
+    With an alarm of the calibration the window begins anew: whole fits learn what came since. Since there is little of
+    it at first a warm start bridges the time until the next training, where the rule has warm starts.
+
+    Args:
+        last: The last decision on the model; None = there is none.
+        rule: Of its trainings.
+        cause: Of this one.
+        champion: Version in service; empty = none.
+        now_ms: Clock.
+    """
+    is_alarm = cause.because == CALIBRATION
+    # One that was trained for already, by a candidate that was held back, is the same alarm.
+    is_first = is_alarm and (last is None or (last.because, last.champion) != (CALIBRATION, champion))
+    before = TrainingDecision(model="", action="begun") if last is None else last
+    whole_ms = 0 if is_alarm else before.whole_ms
+    standing = replace(standing_of(last), whole_ms=whole_ms or None)
+    is_warm = (is_first and rule.is_warm) or not is_whole(rule, standing, now_ms)
+    return TrainingDecision(
+        model="",
+        action="begun",
+        because=cause.because,
+        champion=champion,
+        start=champion if is_warm else "",
+        whole_ms=whole_ms,
+        since_ms=cause.alarm_ms if is_first and cause.alarm_ms else before.since_ms,
+        began_ms=now_ms,
+        at_ms=now_ms,
+        failures=before.failures,
+        learned_position=before.learned_position,
+    )
 
 
 def standing_of(last: TrainingDecision | None) -> TrainingStanding:

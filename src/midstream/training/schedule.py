@@ -12,6 +12,8 @@ DOUBLINGS_MAX = 10
 """A thousand minutes, 17 hours; ``back_off_ms_max`` ends it before."""
 BACK_OFF_MS_MAX = 6 * 3_600_000
 """A training that fails is tried again four times a day."""
+CALIBRATION = "calibration"
+"""Cause of a training: acts are others than the version in service predicts."""
 PSI_MAX = 0.25
 """Population stability index above which a column has drifted: much has changed, by custom."""
 
@@ -79,7 +81,7 @@ def due(
         return "events"
     if rule.on_drift and has_drifted:
         return "drift"
-    return "calibration" if rule.on_calibration and is_miscalibrated else ""
+    return CALIBRATION if rule.on_calibration and is_miscalibrated else ""
 
 
 def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> bool:

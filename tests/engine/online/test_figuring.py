@@ -161,12 +161,12 @@ def test_a_ranker_in_service_is_held_to_its_predictions(tmp_path: Path, monkeypa
         monkeypatch.setattr(served_calibration, "UNITS_MIN", 2)
         enough = next(each for each in (await service.look()).drift if each.of == "calibration")
         assert enough.figure == pytest.approx(0.0), "all whose slates were seen acted"
-        assert not service.is_miscalibrated("ranker", versions[0])
+        assert service.miscalibrated_since("ranker", versions[0]) == 0
         service.view = msgspec.structs.replace(
             NOTHING, drift=(msgspec.structs.replace(enough, figure=-0.4, alarm=True),)
         )
-        assert service.is_miscalibrated("ranker", versions[0])
-        assert not service.is_miscalibrated("ranker", versions[1])
+        assert service.miscalibrated_since("ranker", versions[0]) == enough.since
+        assert service.miscalibrated_since("ranker", versions[1]) == 0
         assert f"acts on what ranker {versions[0]} puts first in home are -40%" in service.concern().said
         await running.champions.promote("ranker", versions[1])
         assert not [each for each in (await service.look()).drift if each.of == "calibration"]

@@ -49,11 +49,13 @@ class ChildMaker:
             FitStopped: The fit failed or reached a limit; the text has the cause.
             OSError: The disk.
         """
-        from midstream.app.training.run import train_beside  # what reads examples needs Arrow, which no start waits for
+        # What reads examples needs Arrow, which no start waits for.
+        from midstream.app.training.run import TrainingOrigin, train_beside
 
         config, model = self.config(), order.table.model
         golden_of(order.table, self.folder)
-        trained = await train_beside(self.folder, config, model, order.champion, start=order.start)
+        origin = TrainingOrigin(order.start, order.champion, order.since_ms)
+        trained = await train_beside(self.folder, config, model, origin)
         try:
             return await self._judged(config, order, trained)
         except (MidstreamError, msgspec.MsgspecError, OSError) as error:

@@ -96,6 +96,8 @@ class Fitting:
     """Parent version of a warm start; empty = none."""
     champion: str = ""
     """The version in service, with which the new one is compared; empty = none."""
+    since_ms: int = 0
+    """Log time before which a ranker learns nothing; 0 = as its model says."""
 
 
 def model_named(config: Config, name: str) -> Model:
@@ -341,7 +343,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         folder=fitting.folder,
         placement=model.placement,
         features=placement.features,
-        bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
+        bounds=ServedRange(part.first, part.stop, max(part.since_ms or 0, fitting.since_ms) or None, part.until_ms),
         rows_max=rows_max_of(model, sum(map(len, read.values())) + said),
         place=fitting.folder,
         is_replay=model.examples == "replay",

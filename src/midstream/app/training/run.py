@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -45,12 +46,24 @@ def train(folder: Path, config: Config, name: str, notify: Notify = nobody, star
         FitStopped: It failed or reached its limit of time or memory, the text has the cause; nothing was published.
         KeyboardInterrupt: It was interrupted; nothing was published, and its files are removed.
     """
-    champion = _champion_of(folder, config, name)
-    return asyncio.run(train_beside(folder, config, name, champion, notify, start))
+    origin = TrainingOrigin(start, _champion_of(folder, config, name))
+    return asyncio.run(train_beside(folder, config, name, origin, notify))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOrigin:
+    """Versions before a training, and the log that it may learn."""
+
+    start: str = ""
+    """Parent of a warm start: an alias, a version, its number or first digits; empty = none."""
+    champion: str = ""
+    """Version in service; empty = none, or it is not known."""
+    since_ms: int = 0
+    """Log time before which a ranker learns nothing; 0 = as its model says."""
 
 
 async def train_beside(
-    folder: Path, config: Config, name: str, champion: str, notify: Notify = nobody, start: str = ""
+    folder: Path, config: Config, name: str, origin: TrainingOrigin, notify: Notify = nobody
 ) -> Trained:
     """Train a model on the running event loop, as ``train`` does, which says what is raised.
 
@@ -58,13 +71,12 @@ async def train_beside(
         folder: Holds the data.
         config: Names the model.
         name: Of the model.
-        champion: Version in service; empty = none, or it is not known.
+        origin: What it goes on from, is compared with and learns.
         notify: Receives the progress.
-        start: Parent of a warm start; empty = none.
     """
     model = model_named(config, name)
     registry = Registry(DataFolder(folder / DATA_NAME).models, config.registry.version_bytes_max)
-    order = await asyncio.to_thread(_order, folder, config, name, champion, start)
+    order = await asyncio.to_thread(_order, folder, config, name, origin)
     fields: dict[str, FieldValue] = {"model": name, "kind": model.kind}
     log_fact(Fact("training_begun", fields={**fields, "start": order.start}))
     began = Outside().monotonic()
@@ -84,11 +96,11 @@ async def train_beside(
     return trained
 
 
-def _order(folder: Path, config: Config, name: str, champion: str, start: str) -> TrainingOrder:
+def _order(folder: Path, config: Config, name: str, origin: TrainingOrigin) -> TrainingOrder:
     """Return the order of a child, with the parent version looked up; remains of other trainings are removed."""
     model, data = model_named(config, name), DataFolder(folder / DATA_NAME)
     registry = Registry(data.models, config.registry.version_bytes_max)
-    version = version_of(folder, config, name, start) if start else ""
+    version = version_of(folder, config, name, origin.start) if origin.start else ""
     if version:
         require_goes_on(model, version, registry.manifest(name, version))
     registry.clean()
@@ -98,7 +110,8 @@ def _order(folder: Path, config: Config, name: str, champion: str, start: str) -
         name=name,
         made_ms=Outside().clock(),
         start=version,
-        champion=champion,
+        champion=origin.champion,
+        since_ms=origin.since_ms,
         hurried=read_address(data.root) is None,
     )
 

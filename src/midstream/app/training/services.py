@@ -32,7 +32,7 @@ def training_loop(running: Instance, folder: Path, turn: asyncio.Lock | None = N
             ExperimentTrials(running.engine, running.canaries),
             lambda: running.service.config.trainings,
             turn or asyncio.Lock(),
-            running.online.is_miscalibrated,
+            running.online.miscalibrated_since,
         )
     )
 

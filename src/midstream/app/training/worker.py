@@ -36,6 +36,8 @@ class TrainingOrder(child_process.WorkOrder, frozen=True):
     """The version that is gone on from; empty = none."""
     champion: str
     """The version in service; empty = none, or it is not known."""
+    since_ms: int = 0
+    """Log time before which a ranker learns nothing; 0 = as its model says."""
 
 
 def decode_config(text: str) -> Config:
@@ -78,7 +80,8 @@ def run(order: TrainingOrder, _pace: child_process.Pace) -> Trained:
     config = decode_config(order.config)
     model = model_named(config, order.name)
     watch = watch_of(model.time_max.ms, os.getppid())
-    fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, order.start, order.champion)
+    versions = order.start, order.champion
+    fitting = Fitting(Path(order.folder), config, order.name, order.made_ms, *versions, order.since_ms)
     try:
         return fit_and_publish(fitting, watch, limit_memory)
     except MemoryError as error:

@@ -92,10 +92,11 @@ class OnlineFiguring:
         page = "midstream docs online-metrics says what to look at"
         return Concern(CONCERN, f"{'; '.join(told[:TOLD_MAX])}{more}. {page}" if told else "")
 
-    def is_miscalibrated(self, model: str, version: str) -> bool:
-        """Return whether acts are others than a version predicts, by the last round."""
+    def miscalibrated_since(self, model: str, version: str) -> int:
+        """Return since when acts are others than a version predicts, in log time, by the last round; 0 = never."""
         name = models_label({model: version})
-        return any(each.alarm and (each.of, each.model) == (CALIBRATION, name) for each in self.view.drift)
+        found = (each.since for each in self.view.drift if each.alarm and (each.of, each.model) == (CALIBRATION, name))
+        return min((each for each in found if each), default=0)
 
     async def look(self) -> OnlineView:
         """Make a round; return its figures."""

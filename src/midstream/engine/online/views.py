@@ -48,6 +48,8 @@ class OnlineDrift(msgspec.Struct, frozen=True):
     """Of a change: bounds at all looks, relative to what was before."""
     high: float | None
     alarm: bool
+    since: int | None = None
+    """Of a calibration: log time of the first slate that is of now."""
 
 
 class OnlineView(msgspec.Struct, frozen=True):
@@ -118,12 +120,12 @@ def _drift(found: ScoreDrift | RateDrift | CalibrationDrift) -> OnlineDrift:
     if isinstance(found, ScoreDrift):
         return OnlineDrift(found.placement, "score", found.model, _known(found.psi), None, None, found.is_alarm)
     if isinstance(found, CalibrationDrift):
-        of, model, now = CALIBRATION, models_label(dict([found.by])), found.now
+        of, model, now, since = CALIBRATION, models_label(dict([found.by])), found.now, found.since_ms
     else:
-        of, model, now = found.rate, "", found.today
+        of, model, now, since = found.rate, "", found.today, None
     before = found.before or math.nan
     change, low, high = (_known(each / before) for each in (now - found.before, found.low, found.high))
-    return OnlineDrift(found.placement, of, model, change, low, high, found.is_alarm)
+    return OnlineDrift(found.placement, of, model, change, low, high, found.is_alarm, since)
 
 
 def _document(figures: SlateFigures) -> dict[str, float | int | None]:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from midstream.core.errors import FitStopped
 from midstream.engine.engine import Engine
 from midstream.engine.models.champions import Champions
+from midstream.training.decisions import TrainingDecision
 from midstream.training.gates.evidence import GateEvidence, MeasuredVersion, ShadowAnswers
 from midstream.training.gates.probes import COVERED
 from midstream.training.options import TrainingTable
@@ -26,18 +27,19 @@ class CandidateOrder:
     now_ms: int
     start: str = ""
     """Version that the fit goes on from; empty = a whole fit."""
+    since_ms: int = 0
+    """Log time before which a ranker learns nothing; 0 = as its model says."""
 
 
 def candidate_order(
-    engine: Engine, table: TrainingTable, champion: str, start: str = "", *, with_popular: bool = True
+    engine: Engine, table: TrainingTable, begun: TrainingDecision, *, with_popular: bool = True
 ) -> CandidateOrder:
     """Return the order of a training by what is known now.
 
     Args:
         engine: Has the log, whose time is ahead of a clock that was set back, and counts items.
         table: Of the model.
-        champion: Version in service; empty = none.
-        start: Version that the fit goes on from; empty = none.
+        begun: Decision that it begins, or that its candidate waits for requests.
         with_popular: Whether gates read the most popular items.
     """
     fold = engine.fold
@@ -46,7 +48,8 @@ def candidate_order(
         half_life_ms = max(each.ms for each in fold.settings.half_lives)
         found, _ = fold.items.hottest(half_life_ms, COVERED)
         popular = tuple(fold.vocabulary.item_id(index) for index in found.tolist())
-    return CandidateOrder(table, champion, popular, max(engine.clock(), fold.log_time_ms), start)
+    now_ms = max(engine.clock(), fold.log_time_ms)
+    return CandidateOrder(table, begun.champion, popular, now_ms, begun.start, begun.since_ms)
 
 
 def has_drifted(engine: Engine) -> bool:
@@ -160,9 +163,9 @@ class VersionTrials(Protocol):
         ...
 
 
-def is_never_miscalibrated(_model: str, _version: str) -> bool:
+def never_miscalibrated(_model: str, _version: str) -> int:
     """Return that nothing is known of the calibration of any version."""
-    return False
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +180,5 @@ class LoopParts:
     """Those of the configuration in service."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a model is trained, measured or run beside requests; several engines of one process share it."""
-    is_miscalibrated: Callable[[str, str], bool] = is_never_miscalibrated
-    """Whether acts are others than a version of a model predicts."""
+    miscalibrated_since: Callable[[str, str], int] = never_miscalibrated
+    """Log time since when acts are others than a version of a model predicts; 0 = they are not."""

@@ -35,11 +35,11 @@ from midstream.engine.trainings.trial_orders import (
     why_no_canary,
 )
 from midstream.engine.trainings.views import TrainingHistory, TrainingView, training_history, training_view
-from midstream.training.decisions import ENDS, Action, TrainingDecision, standing_of
+from midstream.training.decisions import ENDS, Action, Cause, TrainingDecision, begun_after, standing_of
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
 from midstream.training.options import TRAININGS_MAX, TrainingTable
-from midstream.training.schedule import due, is_whole
+from midstream.training.schedule import due
 
 LOOK_S = 1.0
 """Between two looks: a broken guardrail takes a version out of service within two of them and a write."""
@@ -233,32 +233,22 @@ class TrainingLoop:
     def _due(self, table: TrainingTable) -> str:
         standing, clock = standing_of(self.journal.last(table.model)), self._engine.clock
         drifts = table.drift and has_drifted(self._engine)
-        is_off = table.calibration and self._parts.is_miscalibrated(table.model, self._champion(table.model))
+        is_off = table.calibration and self._miscalibrated_since(table) > 0
         return due(table.rule, standing, clock(), self._engine.log.end, has_drifted=drifts, is_miscalibrated=is_off)
+
+    def _miscalibrated_since(self, table: TrainingTable) -> int:
+        return self._parts.miscalibrated_since(table.model, self._champion(table.model))
 
     async def _train(self, table: TrainingTable, because: str) -> None:
         """Train and judge one model, and go on with its candidate."""
         before = self.journal.last(table.model)
         failures = 0 if before is None else before.failures
-        now_ms, champion = self._engine.clock(), self._champion(table.model)
+        cause = Cause(because, self._miscalibrated_since(table))
         self._require_lease()
-        begun = await self.journal.write(
-            TrainingDecision(
-                model=table.model,
-                action="begun",
-                because=because,
-                champion=champion,
-                start="" if is_whole(table.rule, standing_of(before), now_ms) else champion,
-                whole_ms=0 if before is None else before.whole_ms,
-                position=self._engine.log.end,
-                began_ms=now_ms,
-                at_ms=now_ms,
-                failures=failures,
-                learned_position=0 if before is None else before.learned_position,
-            )
-        )
+        begun = begun_after(before, table.rule, cause, self._champion(table.model), self._engine.clock())
+        begun = await self.journal.write(replace(begun, model=table.model, position=self._engine.log.end))
         try:
-            made = await self._parts.maker.make(candidate_order(self._engine, table, champion, begun.start))
+            made = await self._parts.maker.make(candidate_order(self._engine, table, begun))
         except _FAULTS as error:
             begun = replace(begun, candidate=error.candidate if isinstance(error, NotMeasured) else "")
             await self._say(begun, "failed", f"{type(error).__name__}: {error}", failures=failures + 1)
@@ -287,7 +277,7 @@ class TrainingLoop:
         if await self._is_overtaken(table, last):
             return
         try:
-            order = candidate_order(self._engine, table, last.champion, with_popular=False)
+            order = candidate_order(self._engine, table, last, with_popular=False)
             seen = await self._parts.maker.shadow(order, last.candidate)
         except _FAULTS as error:
             seen = ShadowAnswers(why_not=f"{type(error).__name__}: {one_line(error)}")
