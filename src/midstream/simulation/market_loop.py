@@ -25,6 +25,7 @@ from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl
 from midstream.simulation.market import TICKS_A_DAY, Market, Real, TickLog
 from midstream.simulation.market_model import Learner, busy, columns_of, examples_of, fit_market, table_of
+from midstream.training.canary_rule import canary_end
 from midstream.training.gates.decide import decide
 from midstream.training.gates.evidence import GateEvidence, MeasuredVersion
 from midstream.training.gates.judging import judged_rows
@@ -50,7 +51,7 @@ class LoopRules:
     """Standard errors between the calibration of a tick and that of the last tick of the canary."""
     gates: GateOptions = UNSHADOWED
     canary_ticks: int = 1
-    """How long a canary runs at least; a canary that is behind by its estimate runs twice as long."""
+    """How long a canary runs at least."""
     harm_max: float = 0.02
     level: AnyTime = field(default_factory=lambda: AnyTime(tuned_units=2_000.0))
 
@@ -303,15 +304,15 @@ class Loop:
     def _look(self, end: int) -> None:
         """Stop the canary, let it go on, or promote it."""
         said = canary_verdict(self.logs[self._canary_since - end :], self.learner, self.rules)
-        age, canary = end - self._canary_since, self.canary
+        ended, canary = canary_end(said.harm, end - self._canary_since, self.rules.canary_ticks), self.canary
         if said.verdict == "stop":
             self.steps.append(LoopStep(end - 1, "stopped", "canary", said.reason))
             self.canary = None
-        elif canary is not None and (said.harm_high < 0 or (age >= self.rules.canary_ticks and said.harm <= 0)):
+        elif canary is not None and ended == "promoted":
             self.steps.append(LoopStep(end - 1, "promoted", reason=said.reason))
             self._foreseen = calibration(self.market, self.logs[-1].of(1), canary.model, self.learner)
             self.champion, self.canary = canary, None
-        elif age >= 2 * self.rules.canary_ticks:
+        elif ended == "given up":
             self.steps.append(LoopStep(end - 1, "given up", "canary", said.reason))
             self.canary = None
 

@@ -36,6 +36,7 @@ from midstream.simulation.market_loop import (
     train,
 )
 from midstream.simulation.market_model import Learner, fit_market, table_of
+from midstream.training.canary_rule import TIMES, canary_end
 
 if TYPE_CHECKING:
     from midstream.models.rows.ftrl import Ftrl
@@ -145,7 +146,7 @@ def _opened(market: Market, trial: MarketTrial, worked_s: Callable[[], float]) -
 def _offered(market: Market, trial: MarketTrial, loop: Loop) -> dict[str, str]:
     """Return what stopped each bad candidate that was offered two days before the end."""
     learner, rules = trial.learner, trial.rules
-    last = trial.market.tick_count - 2 * rules.canary_ticks
+    last = trial.market.tick_count - TIMES * rules.canary_ticks
     logs = [each for each in loop.logs if each.tick < last]
     honest = train(market, logs, learner, last, 0)
     before = train(market, logs, learner, last - 1, 0).published
@@ -161,13 +162,13 @@ def _offered(market: Market, trial: MarketTrial, loop: Loop) -> dict[str, str]:
 def _tried(market: Market, trial: MarketTrial, champion: Version, candidate: Version, first: int) -> str:
     """Return what a canary says of a candidate that passed the gates."""
     logs: list[TickLog] = []
-    for tick in range(first, first + 2 * trial.rules.canary_ticks):
+    for tick in range(first, first + TIMES * trial.rules.canary_ticks):
         day = tick // TICKS_A_DAY
         tables = [table_of(each.model, market, day) for each in (champion, candidate)]
         logs.append(serve(market, crowd_of(market, tick), tables, trial.serving))
         said = canary_verdict(logs, trial.learner, trial.rules)
         if said.verdict == "stop":
             return "canary"
-        if said.harm_high < 0 or (len(logs) >= trial.rules.canary_ticks and said.harm <= 0):
+        if canary_end(said.harm, len(logs), trial.rules.canary_ticks) == "promoted":
             return "promoted"
     return "canary"

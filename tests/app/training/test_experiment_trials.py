@@ -141,6 +141,36 @@ def test_harm_after_a_promotion_takes_the_version_back_in_one_look(shop: Tried) 
     shop.work(work)
 
 
+def test_a_candidate_that_is_behind_by_its_estimate_is_not_promoted(shop: Tried) -> None:
+    """Too little is known to break a guardrail; twice the least time later the candidate is stopped."""
+
+    async def work(shop: Shop) -> None:
+        assert isinstance(shop, Tried)
+        await shop.begin()
+        first, visits = shop.champion, {"0001": 0, "0002": 0}
+        await shop.look(6)
+
+        def acts(version: str) -> bool:
+            visits[version] += 1
+            return version == "0001" or visits[version] % 10 > 0
+
+        await shop.visits(200, acts)
+        decided = shop.loop.journal.last("near")
+        assert decided is not None
+        for hours, action in ((1, "canary"), (1, "stopped")):
+            shop.clock.ms += hours * 3_600_000
+            await shop.watched()
+            assert shop.actions[-1] == action, shop.loop.journal.last("near")
+            harm = shop.own_trials.standing(decided.experiment).harm
+            assert harm == pytest.approx(0.1, abs=0.03)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert "behind by its estimate" in last.reason
+        assert shop.champion == first
+
+    shop.work(work)
+
+
 async def promoted(shop: Shop) -> None:
     """Have the second version in service, the first one as the control of its watch."""
     assert isinstance(shop, Tried)

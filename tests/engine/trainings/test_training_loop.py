@@ -324,6 +324,31 @@ def test_too_few_users_or_a_wrong_sample_ratio_promote_nothing(shop: Shop) -> No
     shop.work(work)
 
 
+def test_a_candidate_that_is_behind_is_tried_twice_as_long(shop: Shop) -> None:
+    """Then it is stopped, or promoted once it is not behind any more; ``at_most`` is the end in any case."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        shop.trials.known["t0002-near"] = changed(RUNNING, harm=0.004)
+        for hours, action in ((1, "canary"), (0.9, "canary"), (0.1, "stopped")):
+            await shop.look(hours)
+            assert shop.actions[-1] == action
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert last.reason == "it is 0.4% behind by its estimate: as it was"
+        assert (shop.champion, shop.trials.known["t0002-near"].state) == (first, "stopped")
+        await shop.look(6)
+        shop.trials.known["t0003-near"] = changed(RUNNING, harm=0.004)
+        await shop.look(1.5)
+        shop.trials.known["t0003-near"] = changed(RUNNING, harm=0.0)
+        await shop.look()
+        assert (shop.actions[-1], shop.champion[:4]) == ("promoted", "0003")
+
+    shop.work(work)
+
+
 def test_a_refused_candidate_is_not_tried_and_is_no_failure(shop: Shop) -> None:
     """The gate is named; the next one is due in six hours and not sooner."""
 

@@ -1,5 +1,6 @@
 """Trials of two versions by experiments: guardrails beside the default metrics, and what the watch says of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ class ExperimentTrials:
             NotFound: There is none of that name.
         """
         found = self.canaries.standing(name)
+        # The last guardrail is on an act of the least weight: of these there are most.
+        judged = trial_metrics(self.engine.fold.settings.types, 0.0)[-1].name
         return TrialStanding(
             state=found.state,
             by_watch=found.stopped_by == "watch",
@@ -61,6 +64,9 @@ class ExperimentTrials:
             is_valid=found.is_valid,
             units=found.units,
             text=_seen(found),
+            harm=next(
+                (each.harm for each in found.verdicts if each.metric == judged and math.isfinite(each.harm)), None
+            ),
             seen_position=found.seen_position,
         )
 

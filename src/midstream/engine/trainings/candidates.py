@@ -130,6 +130,8 @@ class TrialStanding:
     """Of each version."""
     text: str = ""
     """What was seen so far, in words."""
+    harm: float | None = None
+    """Estimated loss of users with acts against the control, above 0 = worse; None = it cannot be estimated."""
     seen_position: int = 0
     """Log position up to which all this is known; 0 = nothing was looked at by this process."""
 

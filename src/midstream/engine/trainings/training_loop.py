@@ -35,6 +35,7 @@ from midstream.engine.trainings.trial_orders import (
     why_no_canary,
 )
 from midstream.engine.trainings.views import TrainingHistory, TrainingView, training_history, training_view
+from midstream.training.canary_rule import canary_end
 from midstream.training.decisions import ENDS, Action, Cause, TrainingDecision, begun_after, standing_of
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
@@ -412,8 +413,14 @@ class TrainingLoop:
         end = self._end_of(last)
         is_current = seen.seen_position >= end
         if is_current and is_enough(seen, table):
-            kept = f"the canary kept its guardrails for {format_duration(least_ms)}: {seen.text}"
-            await self._conclude(table, last, kept)
+            ended = canary_end(seen.harm, age_ms, least_ms, most_ms)
+            if ended == "promoted":
+                kept = f"the canary kept its guardrails for {format_duration(least_ms)}: {seen.text}"
+                await self._conclude(table, last, kept)
+            elif ended:
+                reason = f"it is {seen.harm:.1%} behind by its estimate: {seen.text}"
+                await self._end_trial(last, reason)
+                await self._say(last, "stopped", reason)
         elif age_ms >= most_ms and (is_current or age_ms >= most_ms + LATE_MS_MAX):
             why = too_little(seen, end)
             why = f"{why}, units_min is {table.canary.units_min}" if why.startswith("users") else why
