@@ -192,7 +192,7 @@ class Both:
         for ranks in (False, True):
             compiled = engine._answering.compiled._entry(engine.plan(placement), ranks=ranks).compiled
             assert isinstance(compiled, CompiledPlan)
-            compiled.proposals, compiled.texts = BackOff(), BackOff()
+            compiled.proposals, compiled.narrowed, compiled.texts = BackOff(), BackOff(), BackOff()
 
     async def by_pipeline(self, ask: Ask, stamp: Stamp | None) -> Answer:
         """The answer that no kernel had part in."""

@@ -27,6 +27,7 @@ from midstream.features.declared import DeclaredFeatures
 from midstream.features.kinds.counts import Count
 from midstream.models.model import Arrays
 from midstream.ranking.compiled.bound_slate import finish_bound
+from midstream.ranking.compiled.compiled_plan import CompiledPlan
 from midstream.ranking.rules.boost import Boost
 from midstream.ranking.rules.cap import Cap
 from midstream.ranking.rules.diversity import Diversity
@@ -228,6 +229,24 @@ def test_a_context_decides_and_a_wrong_one_is_refused() -> None:
 
     rule = Boost(name="in the app", where='item.category == "c1"', factor=30.0, when='context.channel == "app"')
     asked(composed(rules=(rule,)), work)
+
+
+def test_requests_whose_filters_pass_nothing_leave_the_others_to_the_kernels() -> None:
+    """Narrow ones in a row skip the kernels; a question without a filter of its own is not one of them."""
+
+    async def work(both: Both) -> None:
+        plain = RecommendationBody(placement="default", user_id="user-1", n=3)
+        narrow = msgspec.structs.replace(plain, filter='item.category == "of no item"')
+        compiled = both.rig.engine._answering.compiled._entry(both.rig.engine.plan("default")).compiled
+        assert isinstance(compiled, CompiledPlan)
+        with patch.object(compiled, "gather", side_effect=compiled.gather) as gathered:
+            for _ in range(20):
+                assert await both.same_of(narrow) == "stamp"
+            assert gathered.call_count == 5
+            assert await both.same_of(plain) == "compiled"
+            assert gathered.call_count == 6
+
+    asked(composed(), work)
 
 
 SERVED: dict[str, dict[str, object]] = {

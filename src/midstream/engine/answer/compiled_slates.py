@@ -203,7 +203,7 @@ class CompiledSlates:
         asked, plan, compiled = _asked_of(question), entry.plan, entry.compiled
         until = began_s + (question.deadline or plan.deadline_ms) / 1_000
         sized = SizedStamp(size, stamp := Stamp(*live.host.request_ids.make(), live.clock(), until, began_s))
-        if compiled.proposals.skips(size) or (told := self._made(entry, asked, sized)) is None:
+        if compiled.misses(asked.filter).skips(size) or (told := self._made(entry, asked, sized)) is None:
             return stamp
         self._folding.note_answer()
         self._hand_over(compiled, asked, sized, told)

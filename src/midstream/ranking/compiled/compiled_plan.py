@@ -116,8 +116,14 @@ class CompiledPlan:
         self._arena, self._ask = self.room.arena.data, self.room.ask.data
         self.proposals = BackOff()
         """Questions that are to skip it, as it had no candidates for those before."""
+        self.narrowed = BackOff()
+        """The same of questions with a filter of their own: one that few items pass says nothing of the others."""
         self.texts = BackOff()
         """Questions for which it is to make shortlists alone, as slates before had ids or scores of other texts."""
+
+    def misses(self, own_filter: str | None) -> BackOff:
+        """Return the count of questions without candidates among those with a filter of their own, or without one."""
+        return self.proposals if own_filter is None else self.narrowed
 
     def ask(self, ids: Sequence[str], items: Sequence[Sequence[str]], size: int, now_ms: int) -> int:
         """Answer a question; the answer is in the room.
@@ -151,7 +157,7 @@ class CompiledPlan:
         query = run.moment.query
         if run.plan is not self.plan or run.account.failures or run.account.remaining_s() <= 0:
             return None
-        if self.ranks or query.given or query.spare or self.proposals.skips(query.rows_max):
+        if self.ranks or query.given or query.spare or self.misses(query.filter).skips(query.rows_max):
             return None
         ids = (query.user_id or "", query.session_id or "", query.request_id)
         if not self.put(ids, (query.items, query.exclude), query.rows_max, query.now_ms):
@@ -159,7 +165,7 @@ class CompiledPlan:
         timeline, account = run.account.timeline, Account((), run.account.remaining_s)
         account.timeline = None if timeline is None else []
         code = self._found(query, SHORTLIST, lambda: PlanRun(run.plan, run.moment, account))
-        self.proposals.note(query.rows_max, answered=code == ANSWERED)
+        self.misses(query.filter).note(query.rows_max, answered=code == ANSWERED)
         if code != ANSWERED:
             return None  # the pipeline asks the filters again, and their time here counts for nothing
         run.account.took_s.update(account.took_s)
@@ -183,7 +189,7 @@ class CompiledPlan:
         if not self.put(ids, (query.items, query.exclude, query.given), query.slate_size, query.now_ms):
             return False
         code = self._found(query, wanted, lambda: PlanRun(self.plan, self.moment(query), account))
-        self.proposals.note(query.slate_size, answered=code == ANSWERED)
+        self.misses(query.filter).note(query.slate_size, answered=code == ANSWERED)
         return code == ANSWERED
 
     def _found(self, query: Query, wanted: int, run: Callable[[], PlanRun]) -> int:
