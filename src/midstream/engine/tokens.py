@@ -73,6 +73,7 @@ class RequestIds:
         """Use ``key`` (32 bytes, secret) for tags and ``entropy`` for the random part."""
         self._key = key
         self._entropy = entropy
+        self._keyed = blake2b(digest_size=_TAG_BYTES, key=key)
 
     def make(self) -> tuple[str, int]:
         """Return a new request id and a seed of 63 bits that goes with it."""
@@ -80,7 +81,9 @@ class RequestIds:
         if random[0] >> 2 == _DASH:
             random = bytes(0xFF ^ each for each in random)
         seed = int.from_bytes(random[:8], "little") >> 1
-        return urlsafe_b64encode(random + self._tag(random)).decode(), seed
+        tag = self._keyed.copy()
+        tag.update(random)
+        return urlsafe_b64encode(random + tag.digest()).decode(), seed
 
     def are_ours(self, request_id: str) -> bool:
         """Return whether the tag was made with this key."""

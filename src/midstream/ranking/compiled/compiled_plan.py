@@ -295,19 +295,23 @@ class CompiledPlan:
 
     def put(self, ids: Sequence[str], items: Sequence[Sequence[str]], size: int, now_ms: int) -> bool:
         """Write a question into the room, as ``ask`` has it; return whether it fits."""
-        counts = [len(each) for each in items]
-        texts = [each.encode() for part in (ids, *items) for each in part]
-        arena = b"".join(texts)
+        counts = [*map(len, items)]
+        texts = [*ids]
+        for part in items:
+            texts += part
+        whole = "".join(texts)
+        arena = whole.encode()
+        sizes = [*map(len, texts if whole.isascii() else [each.encode() for each in texts])]
         given = sum(counts[2:])
         if len(arena) > QUESTION_BYTES_MAX or counts[0] + counts[1] > QUESTION_ITEMS_MAX or given > GIVEN_MAX:
             return False
         self._arena[: len(arena)] = arena
         ask, fold = self._ask, self.fold
         ask[NOW], ask[SIZE], ask[ITEMS], ask[EXCLUDED], ask[GIVEN_COUNT] = now_ms, size, counts[0], counts[1], given
-        ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = len(texts[0]), len(texts[1]), len(texts[2])
+        ask[USER_BYTES], ask[SESSION_BYTES], ask[REQUEST_BYTES] = sizes[: len(ids)]
         ask[WANTED] = SLATE
-        for place, text in enumerate(texts[len(ids) :], LENGTHS):
-            ask[place] = len(text)
+        for place, length in enumerate(sizes[len(ids) :], LENGTHS):
+            ask[place] = length
         ask[SESSION_EPOCH] = fold.session_index.epochs.take(self._session_queries)
         ask[PAIR_EPOCH] = fold.pairs.epochs.take(self._pair_queries)
         return True

@@ -7,7 +7,7 @@ import msgspec
 from midstream.engine.requests.schema import read_deadline
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.responses import Reply
-from midstream.serving.slates.recommendations import RankBody, Record, answered, only_placement
+from midstream.serving.slates.recommendations import OnlyPlacement, RankBody, Record, answered
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -23,6 +23,7 @@ class Rankings:
         """Answer with ``engine``; record with ``record``."""
         self._engine = engine
         self._record = record
+        self._unnamed = OnlyPlacement(engine)
 
     async def from_body(self, body: bytes) -> Reply:
         """Answer ``POST``.
@@ -32,4 +33,4 @@ class Rankings:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body)
-        return await answered(self._engine, self._record, question, question.placement or only_placement(self._engine))
+        return await answered(self._engine, self._record, question, question.placement or self._unnamed.name())

@@ -5,7 +5,7 @@ cut to the seven digits of a float32.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from midstream.engine.requests.schema import PAGE, RankQuestion, RecommendationQ
 from midstream.engine.types import Answer, Ask, Value
 from midstream.events.faults import shown
 from midstream.experiments.names import MARK
-from midstream.ranking.plan import SEARCH, SIMILAR
+from midstream.ranking.plan import SEARCH, SIMILAR, Plan
 from midstream.serving.events.ingest import PLAINLY, Ingest, IngestOptions
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.problems import problem_of
@@ -67,6 +67,7 @@ class Recommendations:
         """Answer with ``engine``; record with ``record``."""
         self._engine = engine
         self._record = record
+        self._unnamed = OnlyPlacement(engine)
 
     async def from_body(self, body: bytes) -> Reply:
         """Answer ``POST``.
@@ -118,7 +119,7 @@ class Recommendations:
         return Reply(200, _encode(slate_of(answer, None)), headers=NO_STORE)
 
     async def _answer(self, question: RecommendationBody) -> Reply:
-        placement = question.placement or ("" if question.continues else only_placement(self._engine))
+        placement = question.placement or ("" if question.continues else self._unnamed.name())
         return await answered(self._engine, self._record, question, placement)
 
 
@@ -222,6 +223,21 @@ def only_placement(engine: "Engine") -> str:
     if len(plans) > 1:
         plans = {name for name in plans if MARK not in name}
     return next(iter(plans)) if len(plans) == 1 and "*" not in plans else "default"
+
+
+class OnlyPlacement:
+    """``only_placement`` of an engine, found once for all questions between two swaps of its plans."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._plans: Mapping[str, Plan] | None = None
+        self._name = ""
+
+    def name(self) -> str:
+        """Return the name."""
+        if (plans := self._engine.plans) is not self._plans:
+            self._name, self._plans = only_placement(self._engine), plans
+        return self._name
 
 
 def placement_unknown(engine: "Engine", name: str, where: str = "/placement") -> NameUnknown:
