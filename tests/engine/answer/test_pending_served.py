@@ -14,7 +14,6 @@ from midstream.engine.ingest import served_buffer
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.types import Ask
 from midstream.events.memory import MemoryLog
-from midstream.state.ids.aliases import Aliases
 from tests.support.ids import hash_of
 from tests.support.rig import SMALL, Rig, view
 
@@ -178,18 +177,18 @@ def test_where_as_many_wait_as_may_the_answer_says_so(monkeypatch: pytest.Monkey
 
 def test_who_waits_looks_up_a_few_askers_and_still_finds_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many answers nobody waited for came before: a bounded part of them is left to look up, none is lost."""
-    looked: list[int] = []
-    resolve = Aliases.resolve
+    looked: list[ServedAhead] = []
+    look_up = ServedAhead._look_up
 
-    def counted(self: Aliases, user_hash: int) -> int:
-        looked.append(user_hash)
-        return resolve(self, user_hash)
+    def counted(self: ServedAhead) -> None:
+        looked.append(self)
+        look_up(self)
 
     async def work(rig: Rig) -> None:
         await rig.engine.record(rig.batch(*ITEMS))
         ahead = ServedAhead(rig.engine._folding, rig.engine._outbox, rig.monotonic)
         with monkeypatch.context() as patch:
-            patch.setattr(Aliases, "resolve", counted)
+            patch.setattr(ServedAhead, "_look_up", counted)
             for number in range(1_000):
                 ahead.add(Query(f"r{number}", "default", f"u{number}", None, 3, TimestampMs(0), 0))
             assert len(looked) == 1_000 - ADDED_MAX
