@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from midstream.monitoring.experiment_gauges import ExperimentGauges
 from midstream.monitoring.freshness_metrics import FreshnessMetrics
+from midstream.monitoring.loop_metrics import LoopCounter, LoopCounters, LoopHistogram, LoopHistograms
 from midstream.monitoring.machine_gauges import MachineGauges
 from midstream.monitoring.online_gauges import OnlineGauges
 from midstream.monitoring.outcome_totals import OutcomeTotals
@@ -52,7 +53,7 @@ series: 20 MB."""
 class Metrics:
     """All metrics of one engine. A metric that moves alone is an attribute; a method moves several, or keeps a promise.
 
-    Each costs 1 to 4 µs.
+    Each costs 0.2 to 4 µs: what each request counts, those of ``loop_metrics``, the least.
 
     Example:
         >>> metrics = Metrics(CollectorRegistry())
@@ -71,9 +72,8 @@ class Metrics:
         self._describe_state()
         self._describe_requests()
         self._describe_running()
-        for outcome in EVENT_OUTCOMES:
-            self._events.labels(outcome)
-        self._of_requests: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
+        self._of_outcomes = {outcome: self._events.of(outcome) for outcome in EVENT_OUTCOMES}
+        self._of_requests: dict[tuple[str, int], tuple[LoopHistogram, LoopCounter]] = {}
         self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
         self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
         self.compiled_answers = Series(self._compiled_answers, _PLACEMENTS_MAX)
@@ -93,8 +93,20 @@ class Metrics:
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"midstream_{name}", documentation, labels, buckets=buckets, registry=self.registry)
 
+    def _loop_histograms(
+        self, name: str, documentation: str, bounds: tuple[float, ...], *labels: str
+    ) -> LoopHistograms:
+        made = LoopHistograms(f"midstream_{name}", documentation, bounds, labels)
+        self.registry.register(made)
+        return made
+
+    def _loop_counters(self, name: str, documentation: str, *labels: str) -> LoopCounters:
+        made = LoopCounters(f"midstream_{name}", documentation, labels)
+        self.registry.register(made)
+        return made
+
     def _describe_events(self) -> None:
-        self._events = self._counter("events", "Events by what became of them.", "outcome")
+        self._events = self._loop_counters("events", "Events by what became of them.", "outcome")
         self.fold_counts = Totals("midstream_fold_counts", "Events the fold treated specially.", "reason")
         self.registry.register(self.fold_counts)
         self.outcomes = OutcomeTotals()
@@ -133,9 +145,11 @@ class Metrics:
         self._input_stopped = self._gauge("input_stopped", "1 while an input waits for an operator.", "input")
 
     def _describe_state(self) -> None:
-        self._sync_seconds = self._histogram("sync_seconds", "Time of one durable write.", _SYNC_SECONDS)
-        self._commit_events = self._histogram("commit_events", "Events of one durable write.", _COMMIT_EVENTS)
-        self.turn_seconds = self._histogram("fold_turn_seconds", "Time of one folding turn.", _TURN_SECONDS)
+        self._sync_seconds = self._loop_histograms("sync_seconds", "Time of one durable write.", _SYNC_SECONDS).of()
+        self._commit_events = self._loop_histograms(
+            "commit_events", "Events of one durable write.", _COMMIT_EVENTS
+        ).of()
+        self.turn_seconds = self._loop_histograms("fold_turn_seconds", "Time of one folding turn.", _TURN_SECONDS).of()
         self._log_position = self._gauge("log_position", "Number of durable events.")
         self._applied_position = self._gauge("applied_log_position", "Number of events folded.")
         self.state_age = self._gauge("state_age_seconds", "Now less the log time of the last folded event.")
@@ -151,14 +165,14 @@ class Metrics:
         self._table_bytes_max = self._gauge("table_bytes_max", "Memory of a full table.", "table")
 
     def _describe_requests(self) -> None:
-        self._request_seconds = self._histogram(
+        self._request_seconds = self._loop_histograms(
             "request_seconds",
             "From the head of a request to its answer's end.",
             _REQUEST_SECONDS,
             "route",
         )
-        self._requests = self._counter("requests", "Answered requests.", "route", "status")
-        self.waits = self._histogram("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS)
+        self._requests = self._loop_counters("requests", "Answered requests.", "route", "status")
+        self.waits = self._loop_histograms("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS).of()
         self.refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
         self.foreign_requests = self._counter(
             "foreign_requests", "Requests that a web page of elsewhere may have sent, refused by this header.", "header"
@@ -257,7 +271,7 @@ class Metrics:
 
     def count_events(self, outcome: EventOutcome, count: int) -> None:
         """Count events that were recorded, or were not."""
-        self._events.labels(outcome).inc(count)
+        self._of_outcomes[outcome].count += count
         if outcome == "recorded":
             self.events_recorded += count
 
@@ -331,17 +345,20 @@ class Metrics:
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Note one answered request. ``route`` is the template, such as ``/v1/items/{id}``."""
-        self.count_request(route, status)
-        self._of_requests[route, status][0].observe(seconds)
+        found = self._of_requests.get((route, status)) or self._request_series(route, status)
+        found[1].count += 1
+        found[0].observe(seconds)
 
     def count_request(self, route: str, status: int) -> None:
         """Count a request whose time says nothing, such as one that was refused."""
-        # Looking a child up by its labels takes longer than counting in it; there are as many as routes and statuses.
-        found = self._of_requests.get((route, status))
-        if found is None:
-            found = self._request_seconds.labels(route), self._requests.labels(route, status)
-            self._of_requests[route, status] = found
-        found[1].inc()
+        found = self._of_requests.get((route, status)) or self._request_series(route, status)
+        found[1].count += 1
+
+    def _request_series(self, route: str, status: int) -> tuple[LoopHistogram, LoopCounter]:
+        """Return where requests of a route and a status are counted; there are as many as routes and statuses."""
+        found = self._request_seconds.of(route), self._requests.of(route, str(status))
+        self._of_requests[route, status] = found
+        return found
 
     def count_connection(self, reason: str) -> None:
         """Count an event of a client's connection; ``reason`` is one of a few fixed words, such as ``malformed``."""
