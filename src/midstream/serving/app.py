@@ -9,13 +9,13 @@ import asyncio
 import gc
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from http import HTTPMethod
 from importlib.metadata import version
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.core.nearest import nearest
@@ -29,8 +29,10 @@ from midstream.monitoring.tracing import Tracing, entered
 from midstream.serving.events.bulk import Bulk
 from midstream.serving.events.ingest import Ingest, limits_of
 from midstream.serving.http.admission import FREE, Admission
+from midstream.serving.http.loop_delay import Wait
 from midstream.serving.http.problems import Disconnected, MethodNotAllowed, RouteUnknown, problem_reply
 from midstream.serving.http.responses import (
+    AT_ONCE,
     Handler,
     Message,
     Receive,
@@ -75,6 +77,8 @@ UNKNOWN_ROUTE = "unknown"
 CLIENT_GONE = 499
 """Status in metrics of a request whose client disconnected; no client sees it."""
 UNEXPECTED = 500
+Outcome: TypeAlias = list[tuple[str, int]]
+"""Template of a path and status of its answer: the last entry is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,72 +131,103 @@ class App:
         await asyncio.to_thread(warm_tables)
         gc.freeze()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, or take part in the lifespan."""
+        if scope["type"] != "http":
+            return self._take_part(scope, receive, send)
+        if self._tracing is None:
+            return self._answer(scope, receive, send, None)
+        return self._answer_traced(self._tracing, scope, receive, send)
+
+    async def _take_part(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take part in the lifespan; refuse a websocket."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif scope["type"] != "http":
+        else:
             # Without an accept, closing refuses the handshake.
             await send({"type": "websocket.close"})
-        elif self._tracing is None:
-            await self._answer(scope, receive, send)
-        else:
-            await self._answer_traced(self._tracing, scope, receive, send)
 
     async def _answer_traced(self, tracing: Tracing, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, with a trace where it is sampled."""
         if scope["path"] in FREE or (trace := tracing.begin(scope["headers"])) is None:
-            await self._answer(scope, receive, send)
+            await self._answer(scope, receive, send, None)
             return
         leave = entered(trace)
-        route, status = UNKNOWN_ROUTE, UNEXPECTED
+        outcome = [(UNKNOWN_ROUTE, UNEXPECTED)]
         try:
-            route, status = await self._answer(scope, receive, send)
+            await self._answer(scope, receive, send, outcome)
         finally:
             leave()
-            tracing.end(trace, scope["method"], route, status)
+            tracing.end(trace, scope["method"], *outcome[-1])
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
-        """Answer a request; return the template of its path, and the status."""
-        began = perf_counter()
-        route: str = scope["path"]
-        methods = self._hot.get(route)
+    def _answer(self, scope: Scope, receive: Receive, send: Send, outcome: Outcome | None) -> Coroutine[Any, Any, None]:
+        """Answer a request; add the template of its path, and the status, to ``outcome``."""
+        methods = self._hot.get(scope["path"])
         handler = methods.get(scope["method"]) if methods else None
-        path = None
         if handler is None:
-            if "_paths" not in self.__dict__:
-                await self._made()
-            path = self._path_of(scope)
-            route = UNKNOWN_ROUTE if path is None else path.template
-        status = UNEXPECTED
+            return self._answer_other(scope, receive, send, outcome)
+        return self._answer_hot(handler, scope, receive, send, outcome)
+
+    async def _answer_hot(
+        self, handler: Handler, scope: Scope, receive: Receive, send: Send, outcome: Outcome | None
+    ) -> None:
+        """Answer a request of a hot route, in one frame: every further one is entered with each step of the answer."""
+        began, route, status = perf_counter(), scope["path"], UNEXPECTED
+        is_refused = False
         try:
-            reply = await self._admission.enter(route, scope)
-            if reply is not None:
-                status = 0
-                self.metrics.count_request(route, reply.status)
-                await send_reply(scope, send, reply)
-                return route, reply.status
+            refusal = self._admission.enter_at_once(route, scope)
+            if refusal is not None:
+                refusal = await self._admission.turn(refusal) if isinstance(refusal, Wait) else refusal
+            if refusal is not None:
+                status, is_refused = refusal.status, True
+                await send_reply(scope, send, refusal)
+                return
             try:
-                status = await self._answer_inside((handler, path), scope, receive, send)
+                try:
+                    reply = await handler(scope, receive)
+                except MidstreamError as error:
+                    reply = problem_reply(error)
+                at_once = scope.get(AT_ONCE)
+                if at_once is None or not at_once(scope, reply):
+                    await send_reply(scope, send, reply)
+                status = reply.status
             finally:
                 self._admission.leave(route)
         except Disconnected:
             status = CLIENT_GONE
         finally:
-            if status:  # a refusal was counted: its time would say nothing of the route's
-                self.metrics.observe_request(route, status, perf_counter() - began)
-        return route, status
+            self._count(route, status, None if is_refused else began, outcome)
 
-    async def _answer_inside(
-        self, how: tuple[Handler | None, Path | None], scope: Scope, receive: Receive, send: Send
-    ) -> int:
-        """Answer an admitted request; return the status."""
-        handler, path = how
-        if handler is None:
-            return await self._answer_cold(path, scope, receive, send)
-        reply = await _replied(handler, scope, receive)
-        await send_reply(scope, send, reply)
-        return reply.status
+    async def _answer_other(self, scope: Scope, receive: Receive, send: Send, outcome: Outcome | None) -> None:
+        """Answer a request that FastAPI answers, or nothing does."""
+        began = perf_counter()
+        if "_paths" not in self.__dict__:
+            await self._made()
+        path = self._path_of(scope)
+        route, status, is_refused = UNKNOWN_ROUTE if path is None else path.template, UNEXPECTED, False
+        try:
+            refusal = await self._admission.enter(route, scope)
+            if refusal is not None:
+                status, is_refused = refusal.status, True
+                await send_reply(scope, send, refusal)
+                return
+            try:
+                status = await self._answer_cold(path, scope, receive, send)
+            finally:
+                self._admission.leave(route)
+        except Disconnected:
+            status = CLIENT_GONE
+        finally:
+            self._count(route, status, None if is_refused else began, outcome)
+
+    def _count(self, route: str, status: int, began: float | None, outcome: Outcome | None) -> None:
+        """Count an answered request; ``began`` None = it was refused, and its time would say nothing of the route's."""
+        if began is None:
+            self.metrics.count_request(route, status)
+        else:
+            self.metrics.observe_request(route, status, perf_counter() - began)
+        if outcome is not None:
+            outcome.append((route, status))
 
     def template_of(self, scope: Scope) -> str:
         """Return the template of a request's path, ``unknown`` when no route has it."""
@@ -436,13 +471,6 @@ def described() -> "Document":
     """Return the OpenAPI document of all routes, for an app that has to describe them before there is an engine."""
     none = cast("Any", None)  # handlers read it when they are called, and none of these ever is
     return _cold(none, (none, none), ServerOptions(), NO_UPKEEP, {}).openapi()
-
-
-async def _replied(handler: Handler, scope: Scope, receive: Receive) -> Reply:
-    try:
-        return await handler(scope, receive)
-    except MidstreamError as error:
-        return problem_reply(error)
 
 
 async def _problem_response(_request: "Request", error: Exception) -> "Response":

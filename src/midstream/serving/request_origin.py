@@ -10,7 +10,8 @@ Reference: Jackson, Barth, Bortz, Shao and Boneh, Protecting browsers from DNS r
 Fetch Metadata Request Headers, W3C, 2021; WHATWG, Fetch, 2.2.2 (which types need no preflight).
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from midstream.core.errors import DOCUMENTATION_PATH, Fault, Invalid, RequestInvalid
 from midstream.engine.requests.schema import PAGE
@@ -64,16 +65,15 @@ class RequestOrigin:
         self._known: dict[bytes, bytes] = {}
         """``Host`` as it came and was found right → in small letters."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, or take part in the lifespan."""
         if scope["type"] == "http":
             try:
                 self._require_own(scope)
             except (RequestInvalid, Misdirected, CrossSite, MediaTypeUnsupported) as error:
                 self._note(scope, error)
-                await send_reply(scope, send, problem_reply(error))
-                return
-        await self._app(scope, receive, send)
+                return send_reply(scope, send, problem_reply(error))
+        return self._app(scope, receive, send)
 
     def _note(self, scope: Scope, error: Invalid) -> None:
         """Count a refusal, and end its turn in the queue."""

@@ -221,6 +221,7 @@ def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
         http=noting_targets(bounded_protocol(read_limits(options), app, place_limits(options))),
         headers=list(ANSWER_HEADERS),
         ws="none",
+        interface="asgi3",  # it would take an app whose call is no coroutine function for one of an older interface
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.errors import TooLarge
-from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.body_reader import SENT_BODY, BodyLimits, body_at_hand, read_body
 from midstream.serving.http.problems import BodyTooSlow, Disconnected
 
 LIMITS = BodyLimits(bytes_max=100, wait_s_max=5.0)
@@ -83,3 +83,19 @@ def test_client_that_went_away_is_nobody_to_answer():
 
     with pytest.raises(Disconnected):
         asyncio.run(read_body({"headers": []}, receive, LIMITS))
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ({"headers": [], SENT_BODY: bytearray(b"whole")}, b"whole"),
+        ({"headers": [], SENT_BODY: bytearray(100)}, bytes(100)),
+        ({"headers": [], SENT_BODY: bytearray(101)}, None),
+        ({"headers": [(b"content-encoding", b"gzip")], SENT_BODY: bytearray(b"packed")}, None),
+        ({"headers": []}, None),
+    ],
+    ids=["whole", "at the maximum", "too long", "packed", "not there yet"],
+)
+def test_a_body_is_at_hand_where_it_is_whole(scope, expected):
+    """What is too long, packed or not there yet is left to the reader that refuses, unpacks and waits."""
+    assert body_at_hand(scope, LIMITS) == expected

@@ -29,6 +29,8 @@ from midstream.serving.run import FollowerGroup, OpenedEngine
 
 _LIMITS = Limits()
 """Of one request."""
+EXAMPLE_S = 60.0
+"""Age of the time that messages give as an example."""
 
 
 def open_with_groups(
@@ -54,7 +56,7 @@ def open_with_groups(
     )
     running, outputs = with_outputs(running, DataFolder(folder / DATA_NAME))
     running = with_trainings(running, folder, None if outside is None else outside.training_turn)
-    running = with_probe(running, DataFolder(folder / DATA_NAME), config, partial(accept_now, running))
+    running = with_probe(running, DataFolder(folder / DATA_NAME), config, AcceptNow(running))
     running = with_tracing(running, config)
     running = replace(
         running, services=(*running.services, CompilationBehind(partial(_note_compiled, running.engine.facts)))
@@ -95,12 +97,30 @@ def opened_engine(
         None if folder is None else DataFolder(folder / DATA_NAME),
         running.tracing,
     )
-    return OpenedEngine(running.engine, partial(accept_now, running), running.ingest, upkeep, company)
+    return OpenedEngine(running.engine, AcceptNow(running), running.ingest, upkeep, company)
 
 
-def accept_now(running: Instance) -> Accept:
-    """Return the terms on which a server takes events now."""
-    return msgspec.structs.replace(running.service.accept, limits=_LIMITS, now_ms=running.engine.clock())
+class AcceptNow:
+    """The terms on which a server takes events now: made anew with another configuration, and once a minute.
+
+    Their time stands in messages alone, as an example of one.
+    """
+
+    def __init__(self, running: Instance) -> None:
+        """Begin with those of now."""
+        self._running = running
+        self._of: Accept | None = None
+        self._until_s = 0.0
+        self._made = Accept(frozenset(), 0)
+
+    def __call__(self) -> Accept:
+        """Return the terms; the same object as long as nothing of them has changed."""
+        running = self._running
+        accept, now_s = running.service.accept, running.engine.host.monotonic()
+        if accept is not self._of or now_s >= self._until_s:
+            self._of, self._until_s = accept, now_s + EXAMPLE_S
+            self._made = msgspec.structs.replace(accept, limits=_LIMITS, now_ms=running.engine.clock())
+        return self._made
 
 
 def reports_of(running: Instance) -> ExperimentReports | None:

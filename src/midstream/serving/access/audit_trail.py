@@ -5,9 +5,9 @@ record says who made it and from where.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from midstream.core.errors import MidstreamError
@@ -40,12 +40,15 @@ class AuditTrail:
         self.arrivals = app.arrivals
         self.metrics = app.metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, or take part in the lifespan."""
         route = audited_route(scope) if scope["type"] == "http" else None
         if route is None:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._answer(route, scope, receive, send)
+
+    async def _answer(self, route: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that may change something, and record it before its answer."""
         scope.pop(AT_ONCE, None)
         scope[TARGET] = []
 

@@ -6,7 +6,7 @@ received one from outside has judged it, and tells who the caller is.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -37,7 +37,7 @@ from midstream.serving.access.scopes import (
 from midstream.serving.access.visitors import MERGE_ROUTE, PAGE_ORIGIN, KnownUsers, PageVisitor, require_json
 from midstream.serving.access.visitors import ROUTES as ROUTES_OF_PAGES
 from midstream.serving.http.admission import QUOTA_CALLER, RETRY_S, Quotas, whole_s
-from midstream.serving.http.body_reader import WHOLE, WHOLE_BODY, BodyLimits, read_body
+from midstream.serving.http.body_reader import SENT_BODY, WHOLE, WHOLE_BODY, BodyLimits, read_body
 from midstream.serving.http.parsing import any_query_fields, decode_any
 from midstream.serving.http.problems import (
     Disconnected,
@@ -92,15 +92,18 @@ class KeyGate:
         """Callers of the newest requests: each is made once for many."""
         self._quotas: dict[tuple[str, float, int], Quotas] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, or take part in the lifespan."""
         ring = self._keys.ring() if scope["type"] == "http" else None
         if scope["type"] == "http" and scope["method"] not in _READS and _changes_keys(scope["path"]):
             scope.pop(AT_ONCE, None)
             send = self._looking(send)
         if ring is None:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._answer(ring, scope, receive, send)
+
+    async def _answer(self, ring: KeyRing, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose key allows it."""
         page: bytes | None = scope.get(PAGE_ORIGIN)
         if page is not None:
             if is_preflight(scope):
@@ -347,6 +350,7 @@ def replayed(scope: Scope, receive: Receive, body: bytes) -> Receive:
     if [each for each in headers if each[0] in _BODY_HEADERS] != [length]:
         scope["headers"] = [*(each for each in headers if each[0] not in _BODY_HEADERS), length]
     scope[WHOLE], scope[WHOLE_BODY] = True, body
+    scope.pop(SENT_BODY, None)  # what was read may be written anew
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

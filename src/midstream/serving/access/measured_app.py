@@ -1,6 +1,7 @@
 """App in front of another one, as a port needs it: with its metrics, and told of how requests come in."""
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.loop_delay import LoopArrivals
@@ -13,5 +14,9 @@ class Measured(Protocol):
     arrivals: LoopArrivals
     metrics: Metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or take part in the lifespan."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Answer one request, or take part in the lifespan.
+
+        An app that only looks at a request returns what the app behind it returns: a coroutine of its own would be
+        entered again with each step of the answer.
+        """

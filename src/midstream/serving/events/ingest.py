@@ -6,8 +6,8 @@ import msgspec
 
 from midstream.core.answers.events import EventsAnswer, Rejection, Result
 from midstream.core.types import LogPosition
-from midstream.engine.ingest.admitted_batch import RecordedBatch
-from midstream.engine.ingest.ingest_service import IngestLimits, IngestService
+from midstream.engine.ingest.admitted_batch import RecordedBatch, count_without_dedupe
+from midstream.engine.ingest.ingest_service import BULK_BYTES, IngestLimits, IngestService
 from midstream.events.json.decode import Rejected
 from midstream.events.wire import Accept
 from midstream.monitoring.tracing import current
@@ -49,14 +49,19 @@ class Ingest:
         self.token = token
         self._accept = accept
         self._body_bytes_max = body_bytes_max
+        self._accepted: tuple[Accept, Accept] | None = None
+        """The newest terms as they came, and with the bound of bodies."""
 
     @property
     def accept(self) -> Accept:
         """The terms on which events are taken now; bodies are bounded where they are read."""
         accept = self._accept()
+        if self._accepted is not None and self._accepted[0] is accept:
+            return self._accepted[1]
         # What a route wraps around the events of a body that has the full size is not the client's doing.
         limits = msgspec.structs.replace(accept.limits, body_bytes_max=2 * self._body_bytes_max)
-        return msgspec.structs.replace(accept, limits=limits)
+        self._accepted = accept, msgspec.structs.replace(accept, limits=limits)
+        return self._accepted[1]
 
     async def take(self, body: bytes, how: IngestOptions = PLAINLY) -> EventsAnswer:
         """Record the events of a body; return when all that is acknowledged is durable and applied.
@@ -77,7 +82,10 @@ class Ingest:
             accept = msgspec.structs.replace(accept, takes_reserved=True)
         trace = current()
         began_s = 0.0 if trace is None else trace.clock()
-        admitted = await self.service.decode(body, accept, how.content_type)
+        if len(body) < BULK_BYTES:
+            admitted = self.service.decode_here(body, accept, how.content_type)
+        else:
+            admitted = await self.service.decode(body, accept, how.content_type)
         if trace is not None:
             decoded_s = trace.clock()
             trace.add(
@@ -91,16 +99,16 @@ class Ingest:
 
 def _answer(settled: RecordedBatch, log_position: str | None, how: IngestOptions) -> EventsAnswer:
     """Return the wire form of an outcome; ``log_position`` None = a dry run."""
-    counts = settled.counts()
+    admitted = settled.admitted
     if settled.is_plain and not how.all_results:
-        return EventsAnswer(
-            counts.recorded, 0, (), 0, counts.without_dedupe, log_position=log_position, dry_run=how.dry_run
-        )
+        without_dedupe = count_without_dedupe(admitted.batch)
+        return EventsAnswer(admitted.event_count, 0, (), 0, without_dedupe, log_position, (), how.dry_run)
+    counts = settled.counts()
     names = settled.names().tolist()
     return EventsAnswer(
         counts.recorded,
         counts.duplicates,
-        tuple(rejection(each) for each in settled.admitted.rejected),
+        tuple(rejection(each) for each in admitted.rejected),
         counts.conflicts,
         counts.without_dedupe,
         log_position,

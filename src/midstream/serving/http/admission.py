@@ -146,25 +146,40 @@ class Admission:
             route: Template of its path.
             scope: Of the request.
         """
+        found = self.enter_at_once(route, scope)
+        if not isinstance(found, Wait):
+            return found
+        return await self.turn(found)
+
+    def enter_at_once(self, route: str, scope: Scope) -> Reply | Wait | None:
+        """Do as ``enter`` does where nothing has to be waited for; else return what ``turn`` takes to wait."""
+        if route not in ANSWERING:
+            self.arrivals.note_begin()
+            if self._quotas is None:
+                return None
+            refusal = self._spent(self._quotas, scope) if route not in FREE else None
+            if refusal is not None:
+                self.arrivals.refuse()
+            return refusal
         wait = self.arrivals.begin(scope)
         refusal = self._refusal(route, scope, wait)
         if refusal is not None:
             self.arrivals.refuse()
             return refusal
-        if route not in ANSWERING:
-            return None
         self._metrics.waits.observe(wait.loop_s)
         if self._running < self._running_max:
             self._running += 1
             return None
+        return wait
+
+    async def turn(self, wait: Wait) -> Reply | None:
+        """Wait for the turn of a request that could not begin at once; return as ``enter`` does."""
         return None if await self._turn(self._wait_s_max - wait.loop_s) else self._refuse("late")
 
     def _refusal(self, route: str, scope: Scope, wait: Wait) -> Reply | None:
-        """Return the answer that refuses a request at once, None = it may begin or wait."""
+        """Return the answer that refuses a question at once, None = it may begin or wait."""
         if self._quotas is not None and route not in FREE and (spent := self._spent(self._quotas, scope)):
             return spent
-        if route not in ANSWERING:
-            return None
         if wait.batch_s > self._wait_s_max and not self._is_young(wait):
             return self._refuse("late")
         if self._running >= self._running_max and len(self._waiting) >= self._waiting_max:

@@ -11,6 +11,8 @@ from midstream.serving.http.responses import Message, Receive, Scope
 
 WHOLE = "midstream.whole"
 """Field of a scope: the last byte of the body was read off the socket."""
+SENT_BODY = "midstream.sent_body"
+"""Field of a scope: the whole body as it was sent, where it was there before the app asked for it."""
 WHOLE_BODY = "midstream.body"
 """Field of a scope: the whole body, unpacked, as what stands in front of a route has read and judged it."""
 _DIGITS_MAX = 19
@@ -23,6 +25,17 @@ class BodyLimits:
 
     bytes_max: int
     wait_s_max: float
+
+
+def body_at_hand(scope: Scope, limits: BodyLimits) -> bytes | None:
+    """Return the whole body of a request where it is there and not packed; None = ``read_body`` reads or refuses it."""
+    sent: bytearray | None = scope.get(SENT_BODY)
+    if sent is None or len(sent) > limits.bytes_max:
+        return None
+    for name, _ in scope["headers"]:
+        if name == b"content-encoding":
+            return None
+    return bytes(sent)
 
 
 async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes:

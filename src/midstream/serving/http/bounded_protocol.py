@@ -21,7 +21,6 @@ import sys
 from functools import partial
 from http import HTTPMethod
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -31,9 +30,8 @@ from uvicorn.server import ServerState
 
 from midstream.serving.http import framing
 from midstream.serving.http.admission import FREE
-from midstream.serving.http.body_reader import WHOLE
 from midstream.serving.http.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
-from midstream.serving.http.cycle import Cycle
+from midstream.serving.http.cycle import Cycle, MessageSignal
 from midstream.serving.http.lingering import AnswerTransport, Lingering
 from midstream.serving.http.read_limits import ConnectionBounds
 from midstream.serving.http.responses import ASGI, AT_ONCE, Reply, Scope
@@ -46,6 +44,8 @@ if TYPE_CHECKING:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
+    app: Any
+    scope: Any
     parser: httptools.HttpRequestParser
     cycle: Cycle
     pipeline: "deque[tuple[Cycle, ASGI]]"  # type: ignore[assignment]
@@ -65,7 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._places = bounds.places
         self._arrivals = bounds.arrivals
         self._count = bounds.count
-        self.address, self._has_place = "", True  # of the client; a process of this machine's own has no address
+        self.address, self._has_place = "", True  # of the client; a process of this machine has no address
         self._running: Cycle | None = None  # begun last; ``cycle`` is what was parsed last
         self._rest = b""
         """Read and not parsed yet: reading is paused meanwhile."""
@@ -169,35 +169,31 @@ class BoundedProtocol(HttpToolsProtocol):
             return  # it is parsed again without that, see _ignore_upgrade
         if self._head_bytes > self._limits.head_bytes_max or len(self.headers) > self._limits.head_lines_max:
             self._require_short()
-        scope = cast("dict[str, Any]", self.scope)
+        scope: dict[str, Any] = self.scope
         version = parser.get_http_version()
         if version != "1.1":
             scope["http_version"] = version
         scope["method"] = parser.get_method().decode("ascii")
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
+        scope["path"], scope["raw_path"], scope["query_string"] = framing.target_of(self.url)
         self._take(scope, keep_alive=version != "1.0" and parser.should_keep_alive())
 
     def _take(self, scope: dict[str, Any], *, keep_alive: bool) -> None:
         """Begin the request whose head is complete, or queue it behind the one before."""
-        app = cast("ASGI", self.app)  # pyright: ignore[reportUnknownMemberType]
+        app: ASGI = self.app
         if not self._has_place and not self._is_let_in(scope["path"]):
             app, keep_alive = no_place, False
         elif self._arrivals is not None:
             self._arrivals.read(scope, self._free_at)
             self._free_at = None
         self.cycle = cycle = Cycle(  # pyright: ignore[reportIncompatibleVariableOverride]
-            scope=cast("Any", scope),
-            transport=cast("asyncio.Transport", self._answers),
+            scope=scope,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            transport=self._answers,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=MessageSignal(),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             expect_100_continue=self.expect_100_continue,
             keep_alive=keep_alive and self._has_place,
             on_response=self.on_response_complete,
@@ -222,7 +218,9 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
-        cycle.message_event.set()
+        cycle.message_event.is_on = True
+        if cycle.message_event.waiter is not None:
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The body is whole, and the next head may begin."""
@@ -235,9 +233,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop_waiting()
             (self._be_idle if cycle.keep_alive else self.close)()
             return
-        cycle.more_body = False
-        cycle.message_event.set()
-        cast("Scope", cycle.scope)[WHOLE] = True
+        cycle.end_body()
 
     # What the app brings about
 
@@ -285,7 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: Cycle, app: ASGI) -> None:
         self._running = cycle
-        self._task = task = self.loop.create_task(cycle.run_asgi(cast("Any", app)))
+        self._task = task = self.loop.create_task(cycle.run_asgi(app))  # type: ignore[arg-type]
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 

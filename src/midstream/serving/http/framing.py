@@ -4,6 +4,8 @@ Reference: Fielding, Nottingham and Reschke, RFC 9112, HTTP/1.1, 2022, sections 
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from urllib.parse import unquote
 
 import httptools
 
@@ -26,6 +28,19 @@ def request_parser(protocol: object) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
+
+
+@lru_cache(maxsize=64)
+def target_of(url: bytes) -> tuple[str, bytes, bytes]:
+    """Return path, path as it was sent, and query of a request's target; those of the hot routes come again and again.
+
+    Raises:
+        HttpParserInvalidURLError: It is none.
+        UnicodeDecodeError: Its path is not ASCII.
+    """
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
 
 
 def head_length(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> int:

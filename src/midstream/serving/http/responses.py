@@ -1,8 +1,9 @@
 """Answer before it is sent, and the one place that sends."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -24,8 +25,7 @@ MOUNTED_AT = "midstream.mounted_at"
 """Field of a scope: the part of the path before this app's own, where it is mounted in another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Status, body and headers of an answer. Length and type are added when it is sent."""
 
     status: int

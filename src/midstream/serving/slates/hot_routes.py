@@ -11,13 +11,13 @@ import msgspec
 from midstream.core.answers.events import EventsAnswer
 from midstream.engine.requests.faults import NameUnknown
 from midstream.engine.requests.schema import PAGE
-from midstream.serving.access.callers import is_probe, refused_types
+from midstream.serving.access.callers import CALLER, is_probe, refused_types
 from midstream.serving.events.bulk import Bulk, BulkHow
 from midstream.serving.events.ingest import Ingest, IngestOptions
-from midstream.serving.http.body_reader import BodyLimits, read_body
+from midstream.serving.http.body_reader import BodyLimits, body_at_hand, read_body
 from midstream.serving.http.parsing import flag, query_fields, single
 from midstream.serving.http.problems import PROBLEM_JSON
-from midstream.serving.http.responses import NO_STORE, Handler, Receive, Reply, Scope
+from midstream.serving.http.responses import JSON, NO_STORE, Handler, Receive, Reply, Scope
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.recommendations import Recommendations
 
@@ -32,6 +32,8 @@ BULK_QUERY = ("dry_run",)
 Answering = Callable[[bytes], Awaitable[Reply]]
 """Answers a body."""
 _encode = msgspec.json.Encoder().encode
+_AS_JSON = (b"content-type", JSON)
+_JSON_ALONE = IngestOptions("application/json")
 
 
 class NothingTaken(EventsAnswer, frozen=True, omit_defaults=True, kw_only=True):
@@ -60,14 +62,18 @@ def hot_routes(
 
     async def post_events(scope: Scope, receive: Receive) -> Reply:
         how = how_of(scope)
-        return events_reply(await ingest.take(await read_body(scope, receive, limits), how))
+        body = body_at_hand(scope, limits)
+        if body is None:
+            body = await read_body(scope, receive, limits)
+        return events_reply(await ingest.take(body, how))
 
     async def post_events_bulk(scope: Scope, receive: Receive) -> Reply:
         return await post_bulk(bulk, scope, receive, BulkHow())
 
     async def post_recommendations(scope: Scope, receive: Receive) -> Reply:
         query_fields(scope, ())
-        return await recommendations.from_body(await read_body(scope, receive, limits))
+        body = body_at_hand(scope, limits)
+        return await recommendations.from_body(await read_body(scope, receive, limits) if body is None else body)
 
     async def get_recommendations(scope: Scope, _receive: Receive) -> Reply:
         return await recommendations.from_query(scope)
@@ -75,7 +81,8 @@ def hot_routes(
     def posted(answer: Answering) -> Handler:
         async def post(scope: Scope, receive: Receive) -> Reply:
             query_fields(scope, ())
-            return await answer(await read_body(scope, receive, limits))
+            body = body_at_hand(scope, limits)
+            return await answer(await read_body(scope, receive, limits) if body is None else body)
 
         return post
 
@@ -113,6 +120,8 @@ def how_of(scope: Scope) -> IngestOptions:
     Raises:
         RequestInvalid: Its query has other fields or values than these routes know.
     """
+    if not scope["query_string"] and CALLER not in scope and _AS_JSON in scope["headers"]:
+        return _JSON_ALONE  # as nearly every request
     query = query_fields(scope, EVENTS_QUERY)
     dry_run, all_results = flag(query, "dry_run"), wants_all(query)
     return IngestOptions(
@@ -142,7 +151,7 @@ def content_type(scope: Scope) -> str:
 
 def events_reply(answer: EventsAnswer) -> Reply:
     """Return 200, or 422 when events came and none of them is in the log."""
-    if not answer.nothing_taken:
+    if answer.recorded or not answer.nothing_taken:
         return Reply(200, _encode(answer), headers=NO_STORE)
     count = len({each.index for each in answer.rejected}) + answer.conflicts
     problem = NothingTaken(
