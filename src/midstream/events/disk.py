@@ -100,7 +100,12 @@ class Disk(Protocol):
 
 
 class RealDisk:
-    """Plain calls of the operating system. It keeps nothing, so one serves all threads."""
+    """Plain calls of the operating system. One serves all threads."""
+
+    def __init__(self) -> None:
+        """Have no file open."""
+        self._opened: dict[int, tuple[int, int]] = {}
+        """Number and device of each open file: a file that is open keeps both."""
 
     def make_folder(self, folder: Path) -> None:
         """Create a folder and those above it where they are missing, and make their names durable."""
@@ -154,6 +159,7 @@ class RealDisk:
         try:
             if alone:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(file)
         except BlockingIOError as error:
             os.close(file)
             message = f"{path.parent} is in use by another process, maybe of a data folder that links to it"
@@ -161,11 +167,14 @@ class RealDisk:
         except OSError:
             os.close(file)
             raise
+        self._opened[file] = found.st_ino, found.st_dev
         return file
 
     def write(self, file: int, parts: Sequence[Bytes], start: int) -> None:
         """Write all parts from ``start``; the system may take them in several pieces, and is asked until it has all."""
-        length = sum(memoryview(part).nbytes for part in parts)
+        length = 0
+        for part in parts:
+            length += memoryview(part).nbytes
         done = os.pwritev(file, parts, start)
         if done == length:
             return
@@ -183,16 +192,16 @@ class RealDisk:
 
     def close(self, file: int) -> None:
         """Release an open file or a lock."""
+        self._opened.pop(file, None)
         os.close(file)
 
     def is_at(self, file: int, path: Path) -> bool:
-        """Return whether a path still leads to an open file. Cost: two calls of the system, 3 µs."""
-        opened = os.fstat(file)
+        """Return whether a path still leads to an open file. Cost: one call of the system, 1.5 µs."""
         try:
             found = os.stat(path)  # noqa: PTH116  on the way of each commit; ``Path.stat`` takes longer than the call
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return (found.st_ino, found.st_dev) == (opened.st_ino, opened.st_dev)
+        return (found.st_ino, found.st_dev) == self._opened[file]
 
     def lock(self, path: Path, folder: Path) -> int:
         """Take the lock of a folder; ``path`` then holds this process's id.

@@ -97,7 +97,19 @@ def test_one_event_takes_little():
         assert body.length - ids <= 250
         parts, _ = encode(body, 0, 0, bytes(16), 7)
         assert frames.bytes_of(parts) == body.length
-        assert parts[2] is batch.text
+        assert b"".join(parts).rstrip(b"\0").endswith(batch.text)
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_a_frame_in_one_piece_is_the_same(count, monkeypatch):
+    """Hashed and written as a whole or part by part, packed or not: the same bytes and the same checksum."""
+    body = body_of(build([Event(1, event_id=f"e{each}", user_id="u" * 20) for each in range(count)]))
+    at_once = encode(body, 5, 1, bytes(16), 7)
+    monkeypatch.setattr(frames, "JOINED_BYTES_MAX", -1)
+    apart = encode(body, 5, 1, bytes(16), 7)
+    assert (len(at_once.parts), at_once.checksum) == (1, apart.checksum)
+    assert len(apart.parts) > 1
+    assert b"".join(at_once.parts) == b"".join(apart.parts)
 
 
 @given(

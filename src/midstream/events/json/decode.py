@@ -61,8 +61,7 @@ class Rejected:
     """Whether it becomes a dead letter, where those are kept."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True, eq=False):
     """A request's events: valid and rejected ones."""
 
     batch: EventBatch
@@ -113,8 +112,11 @@ def decode(body: bytes, accept: Accept, content_type: str = "", lines_before: in
         return plain
     try:
         events = _decode_typed(body, as_lines=as_lines)
-        _check_count(len(events), accept)
         rows = Rows(accept)
+        if len(events) == 1:
+            rows.add(events[0], 0)
+            return Decoded(rows.batch(), rows.event_index(), (), 1)
+        _check_count(len(events), accept)
         for index, event in enumerate(events):
             rows.add(event, index)
         return Decoded(rows.batch(), rows.event_index(), (), len(events))

@@ -186,19 +186,19 @@ class SegmentLog:
             AppendFailed: The batch may or may not be durable; every further append is refused.
             ValueError: Log time goes back, or the batch is larger than any the engine makes.
         """
-        if self.refused:
+        if self._refused or self._is_closed:
             raise AppendFailed(self.refused)
-        if len(batch) == 0:
+        if len(batch.rows) == 0:
             return self.end
         self._check(batch)
         body = body_of(batch)
         file = self._begin_segment() if self._file is None or self._is_full(body) else self._file
         tail = self._tail
         opened, chain = self._opening() if tail.size == 0 else (b"", tail.chain)
-        frame = encode(body, tail.position, self.generation, chain, self._seed)
-        self._store(file, [opened, *frame.parts])
+        frame = encode(body, tail.position, self._identity.generation, chain, self._seed)
+        self._store(file, [opened, *frame.parts] if opened else frame.parts)
         start = tail.size + len(opened)
-        position = tail.position + len(batch)
+        position = tail.position + body.event_count
         log_time_ms = body.log_time_ms
         if tail.size == 0:
             self._day = log_time_ms // DAY_MS
@@ -330,7 +330,7 @@ class SegmentLog:
 
     def _check(self, batch: EventBatch) -> None:
         times = batch.rows["log_time_ms"]
-        if int(times[0]) < self.last_log_time_ms or (len(times) > 1 and bool(np.any(times[1:] < times[:-1]))):
+        if times.item(0) < self._tail.log_time_ms or (len(times) > 1 and bool(np.any(times[1:] < times[:-1]))):
             message = f"log time goes back, within the batch or from {self.last_log_time_ms}"
             raise ValueError(message)
 
@@ -375,7 +375,7 @@ class SegmentLog:
         self.require_in_place()  # and only if somebody will find it
 
     def require_in_place(self) -> None:
-        """Raise unless the files that are written to still have their names. Cost: 10 µs, a sync takes 100 at least.
+        """Raise unless the files that are written to still have their names. Cost: 5 µs, a sync takes 100 at least.
 
         What was removed, replaced, or moved with its folder while it is open can be written and synced like any other,
         and is gone when it is closed.
