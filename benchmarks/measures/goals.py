@@ -58,6 +58,8 @@ GOALS = (
     Goal("… fold of all events, one core: system time of one", "µs", "fold, one core", LESS),
     Goal("fold of all events, two cores", "1/s", "fold, two cores", MORE, None, 1_200_000, 1_900_000, 3_200_000),
     Goal("… fold of all events, two cores: system time of one", "µs", "fold, two cores", LESS),
+    Goal("calls of a request with one event", "calls", "calls", LESS, 653, 435, 300, 200),
+    Goal("… with 100 events in one body", "calls", "calls", LESS, 717, 480, 330, 220),
     Goal("JSON ingest by 100", "events a CPU-s", "JSON", MORE, 72_000, 150_000, 300_000, 600_000),
     Goal("… JSON ingest by 100: system time of one", "µs", "JSON", LESS),
     Goal("NDJSON ingest by 10,000", "events a CPU-s", "NDJSON", MORE, 150_000, 300_000, 500_000, 600_000),

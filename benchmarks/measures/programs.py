@@ -348,6 +348,13 @@ def key_gate(bench: Bench, checkout: Checkout) -> dict[str, float]:
     return {"the gate of keys, a question limited to a placement": found["questions, one placement"]}
 
 
+def calls(bench: Bench, checkout: Checkout) -> dict[str, float]:
+    """Calls of Python and C of a request with events, which no noise touches."""
+    told = options({"requests": 50 if bench.sizes.is_short else 1_000})
+    found = child(checkout, HERE / "calls.py", told)
+    return {"calls of a request with one event": found["one"], "… with 100 events in one body": found["many"]}
+
+
 Program = Callable[[Bench, Checkout], dict[str, float]]
 PROGRAMS: dict[str, Program] = {
     "lean": lean,
@@ -355,6 +362,7 @@ PROGRAMS: dict[str, Program] = {
     "cells": cell_rows,
     "fold, one core": lambda bench, each: folded(bench, each, "fold of all events, one core", "0"),
     "fold, two cores": lambda bench, each: folded(bench, each, "fold of all events, two cores", "0,1"),
+    "calls": calls,
     "JSON": lambda bench, each: ingested(bench, each, "JSON", 100, "JSON ingest by 100"),
     "NDJSON": lambda bench, each: ingested(bench, each, "NDJSON", 10_000, "NDJSON ingest by 10,000"),
     "tenants": quiet_tenant,
