@@ -5,8 +5,9 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from midstream.core.errors import ErasuresFull, MidstreamError, Overloaded
 from midstream.core.protocols import EventLog
@@ -15,23 +16,20 @@ from midstream.engine.answer.answering import Answering
 from midstream.engine.answer.compiled_slates import EncodedSlate, Stamp
 from midstream.engine.answer.feature_reads import view_of, views_of, with_live
 from midstream.engine.answer.lookups import item_view, served_record, user_view
-from midstream.engine.answer.query_mapping import count_outcomes
 from midstream.engine.answer.warmup import warm_up
 from midstream.engine.background_service import BackgroundService, Round
 from midstream.engine.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.erasure_capacity import ErasurePlaces
 from midstream.engine.gauges import set_gauges
 from midstream.engine.health import IngestView, concerns_of, health_of
-from midstream.engine.ingest.commit_dispatcher import BEHIND_EVENTS_MAX, CommitDispatcher, CommitParts
-from midstream.engine.ingest.commit_spans import CommitSpans
-from midstream.engine.ingest.dedupe import Admitted, Deduplication
+from midstream.engine.ingest.commit_dispatcher import CommitDispatcher, CommitParts
+from midstream.engine.ingest.dedupe import Deduplication
+from midstream.engine.ingest.event_recording import EventRecording
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.ingest.waiting import done_by
-from midstream.engine.ingest.writer import QueueEntry, Ticket
 from midstream.engine.listeners import Listeners
 from midstream.engine.lists.lists import Lists
 from midstream.engine.live import Host, LiveState
@@ -45,7 +43,6 @@ from midstream.engine.types import (
     FeatureView,
     Health,
     Liveness,
-    Outcome,
     PageAnswer,
     Recorded,
 )
@@ -54,7 +51,6 @@ from midstream.events.schema import build
 from midstream.monitoring.facts import Facts
 from midstream.monitoring.feature_values import FeatureValues
 from midstream.monitoring.metrics import Metrics
-from midstream.monitoring.tracing import current
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.served import ServedRecord
 from midstream.state.fold import Fold
@@ -123,14 +119,15 @@ class Engine:
         self.erasure_ages = ErasureAges(host.clock, host.monotonic, options.erase_days_max, fold)
         """How long erasures have waited."""
         self._outbox = ServedBuffer(self._writer, lambda: self._commits.is_closed, metrics, self.concerns)
+        self._recording = EventRecording(
+            self.live, host.monotonic, self._folding, self._commits, self._intake, self._outbox
+        )
         self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None, self.facts)
         self.lists = Lists(self.live)
         """Pages of items, users, events and served slates, for operators."""
         self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)
-        self._late: set[asyncio.Task[Recorded]] = set()
-        """Events whose senders wait no more."""
         self.erasure_places = ErasurePlaces()
         """For erasures that wait for the log to be rewritten."""
 
@@ -253,9 +250,9 @@ class Engine:
         await asyncio.sleep(0)  # the last frame comes through the loop
         await self._folding.stop()
 
-    async def record(
+    def record(
         self, batch: EventBatch, guard: InputGuard | None = None, *, within_s: float | None = None
-    ) -> Recorded:
+    ) -> Coroutine[Any, Any, Recorded]:
         """Make events durable and apply them, each id once; return when both are done.
 
         Args:
@@ -273,65 +270,7 @@ class Engine:
             Superseded: The guard's version is not the newest one; nothing of the batch is in the log.
             TimeoutError: The time is over; the batch may be durable and applied later.
         """
-        if self._folding.failure is not None:
-            raise self._folding.failure
-        if self._commits.refusal is not None and self._commits.is_closed:
-            raise self._commits.refusal
-        live = self.live
-        behind = live.log.end - live.fold.log_position
-        if behind > BEHIND_EVENTS_MAX:
-            self.metrics.count_overload("events")
-            message = f"{behind} durable events wait to be applied, at most {BEHIND_EVENTS_MAX} may"
-            raise Overloaded(message)
-        await self._intake.await_copies(batch)
-        ticket: Ticket = asyncio.get_running_loop().create_future()
-        admitted = self._intake.admit(batch, ticket)
-        spans = None if (trace := current()) is None else CommitSpans(trace)
-        if len(admitted.batch):
-            try:
-                self._outbox.submit(QueueEntry(admitted.batch, ticket, admitted.prints, guard, spans))
-            except MidstreamError as error:
-                if isinstance(error, Overloaded):
-                    self.metrics.count_overload("events")
-                ticket.cancel()
-                self._intake.release(admitted, ticket)
-                raise
-            ticket.add_done_callback(lambda done: self._intake.release(admitted, done))
-        try:
-            recorded = await self._settled(admitted, ticket, within_s)
-            if spans is not None:
-                spans.note_applied()
-            return recorded  # noqa: TRY300  an ``else`` would be behind the handler, far from here
-        except (TimeoutError, asyncio.CancelledError):  # its events go on, and count when they are applied
-            late = asyncio.create_task(self._settled(admitted, ticket, None))
-            self._late.add(late)
-            late.add_done_callback(self._hear_late)
-            raise
-
-    def _hear_late(self, late: "asyncio.Task[Recorded]") -> None:
-        self._late.discard(late)
-        if not late.cancelled():
-            late.exception()  # seen: its waiter was told that nothing is known
-
-    async def _settled(self, admitted: Admitted, ticket: Ticket, within_s: float | None) -> Recorded:
-        """Return the outcome of events once they are durable and applied, as are those that they are copies of.
-
-        Raises:
-            TimeoutError: The time is over; nothing is counted.
-            MidstreamError: An event, or the first copy of one, was not stored; what was is counted.
-        """
-        until = None if within_s is None else self.host.monotonic() + within_s
-        if len(admitted.batch):
-            copies = await done_by(ticket, until, self.host.monotonic)
-            admitted.note(copies)
-        try:
-            for first_copy in admitted.first_copies:
-                await done_by(first_copy, until, self.host.monotonic)
-        except MidstreamError:  # what this batch itself recorded is durable, and a copy when all of it comes again
-            count_outcomes(admitted.outcome[admitted.outcome == Outcome.RECORDED], self.metrics)
-            raise
-        count_outcomes(admitted.outcome, self.metrics)
-        return Recorded(self.live.fold.log_position, admitted.outcome, admitted.erased)
+        return self._recording.record(batch, guard, within_s)
 
     async def erase(self, user_id: str) -> ErasureDue:
         """Erase a user, under every id that was merged into this one, for all later requests.

@@ -50,19 +50,24 @@ class Listeners:
     def __init__(self, *listeners: Listener) -> None:
         """Begin with some."""
         self._each: tuple[Listener, ...] = ()
+        self._committed: tuple[Callable[[], None], ...] = ()
         self.add(*listeners)
 
     def add(self, *listeners: Listener) -> None:
         """Call these too, after all others; one of a name that is there takes that one's place in the order."""
         by_name = {each.name: each for each in self._each} | {each.name: each for each in listeners}
         self._each = tuple(by_name.values())
+        self._committed = tuple(each.committed for each in self._each if each.committed is not None)
 
     def tell_commit(self) -> None:
         """Call every listener, also after an exception of one; raise it when all were called."""
-        with ExitStack() as everyone:
-            for each in reversed(self._each):
-                if each.committed is not None:
-                    everyone.callback(each.committed)
+        heard = self._committed
+        if len(heard) == 1:
+            heard[0]()
+        elif heard:
+            with ExitStack() as everyone:
+                for each in reversed(heard):
+                    everyone.callback(each)
 
     def tell_swap(self) -> None:
         """Call the listeners of a swap of state or plans."""

@@ -140,7 +140,8 @@ class LiveState:
 
     def token(self, position: LogPosition) -> str:
         """Return the opaque text of a log position."""
-        return position_token(self.token_generation, position)
+        shared = self.host.token_generation
+        return position_token(self.log.generation if shared is None else shared, position)
 
     @property
     def token_generation(self) -> int:

@@ -4,6 +4,7 @@ import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from binascii import b2a_base64
 from collections.abc import Callable
 from hashlib import blake2b
 from struct import Struct
@@ -13,6 +14,7 @@ from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import LogPosition
 
 _POSITION = Struct(">IQ")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _RANDOM_BYTES = 16
 _TAG_BYTES = 8
 _DASH = 62
@@ -25,7 +27,8 @@ _SEALED = b"sealed"
 
 def position_token(generation: int, position: int) -> str:
     """Return the opaque text of a log position: 16 characters."""
-    return urlsafe_b64encode(_POSITION.pack(generation, position)).decode()
+    # As ``urlsafe_b64encode``, in half of its calls: each event's answer has one.
+    return b2a_base64(_POSITION.pack(generation, position), newline=False).translate(_URL_SAFE).decode()
 
 
 def parse_position(token: str, generation: int, end: int) -> LogPosition | None:

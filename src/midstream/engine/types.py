@@ -31,18 +31,19 @@ class Outcome(IntEnum):
     is a late copy of an event of an erased user."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True, eq=False):
     """The acknowledgement: everything named here is durable and applied."""
 
     log_position: LogPosition
     """A recommendation with this ``min_log_position`` or a later one sees all of it."""
     outcome: NDArray[np.uint8]
     """``Outcome`` of each row, in the order of arrival."""
-    erased: Index = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    erased: Index = msgspec.field(default_factory=lambda: np.empty(0, dtype=np.int32))
     """The rows that were refused because their user was erased, ascending."""
     faults: tuple[Fault, ...] = ()
     """Why rows were refused, in their order; the Python API names them here."""
+    is_plain: bool = False
+    """Every row was recorded; False = ``outcome`` says it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def test_copies_that_are_told_twice_change_an_outcome_once() -> None:
     names = np.arange(1, 4)
     prints = Fingerprints(names.astype(np.uint64), names.astype(np.uint32), names.astype(np.uint32))
     outcome = np.zeros(3, dtype=np.uint8)
-    admitted = Admitted(build([]), outcome, (), np.empty(0, dtype=np.int32), prints, 0, Counter())
+    admitted = Admitted(build([]), outcome, (), np.empty(0, dtype=np.int32), prints, 0, Counter(), is_new=True)
     copies = (RepeatedEvent(2, 2, Outcome.DUPLICATE),)
     for _ in range(2):
         admitted.note(copies)

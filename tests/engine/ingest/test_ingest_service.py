@@ -337,7 +337,7 @@ def test_a_wait_for_one_event_has_an_end_and_its_outcome_counts_later() -> None:
                 await service.take(msgspec.json.encode(view("mug")), accept_of(SMALL, Limits()))
             assert not recorded()
         held[0].ticket.set_result(())
-        await wait_on_loop(lambda: recorded() and not rig.engine._late)
+        await wait_on_loop(lambda: recorded() and not rig.engine._recording._late)
 
     rig.run(work)
     assert b'midstream_overloads_total{queue="commit"} 1.0' in rig.engine.metrics.text()
@@ -356,7 +356,7 @@ def test_the_event_of_a_request_that_is_cancelled_counts_when_it_is_recorded() -
                 await waits
         held[0].ticket.set_result(())
         recorded = b'midstream_events_total{outcome="recorded"} 1.0'
-        await wait_on_loop(lambda: recorded in rig.engine.metrics.text() and not rig.engine._late)
+        await wait_on_loop(lambda: recorded in rig.engine.metrics.text() and not rig.engine._recording._late)
 
     Rig().run(work)
 

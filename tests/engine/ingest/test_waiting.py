@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from midstream.engine.ingest.waiting import done_by
+from midstream.engine.ingest.waiting import Deadlines, done_by
+from tests.support.patience import PATIENCE_S
 
 
 def test_whoever_waits_goes_on_one_turn_behind_the_end() -> None:
@@ -59,5 +60,29 @@ def test_a_failure_is_raised() -> None:
         for each in (task, done_by(future, None, time.monotonic)):
             with pytest.raises(OSError, match="full"):
                 await each
+
+    asyncio.run(work())
+
+
+def test_each_wait_ends_by_its_own_deadline_under_one_timer() -> None:
+    """A shorter wait that begins later ends first; what was taken out is not touched, and later waits are looked at."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop.time)
+        late, early, taken_out, third = (loop.create_future() for _ in range(4))
+        deadlines.add(late, 0.06)
+        deadlines.add(taken_out, 0.01)
+        deadlines.add(early, 0.02)
+        del deadlines.until[taken_out]
+        began = loop.time()
+        await early
+        assert not late.done()
+        assert not taken_out.done()
+        await late
+        assert loop.time() - began >= 0.05
+        assert not deadlines.until
+        deadlines.add(third, 0.01)
+        await asyncio.wait_for(third, PATIENCE_S)
 
     asyncio.run(work())

@@ -5,7 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from midstream.core.fold_step import Fingerprints
+from midstream.core.kinds import Kind
+from midstream.events.schema import Event, build
+from midstream.state.ids.event_ids import EventIds, fingerprints
 from midstream.state.ids.pending_ids import PendingIds
+from tests.support.ids import KEY
 
 
 def prints(ids: list[tuple[int, int]]) -> Fingerprints:
@@ -49,3 +53,40 @@ def test_it_is_a_dict(steps):
             pending.release(open_lots.pop(oldest), oldest)
             twin = {each: held for each, held in twin.items() if held[1] != oldest}
         assert len(pending) == len(twin)
+
+
+@given(steps)
+def test_a_batch_is_admitted_in_one_call_as_in_three(steps):
+    """Fingerprints, copies of applied and of pending events, and within a batch, growth: as one after another."""
+    applied = EventIds(64, KEY)
+    first_applied = fingerprints(batch_of([(9, 0), (17, 1)]), KEY)
+    applied.admit(first_applied, np.zeros(2, dtype=np.int64))
+    at_once, apart = PendingIds(places=4), PendingIds(places=4)
+    for lot, (sent, releases) in enumerate(steps):
+        batch = batch_of(sent)
+        prints, outcome, first = at_once.admit_batch(applied, batch, lot)
+        expected = applied.fingerprints(batch)
+        expected_outcome = applied.find(expected)
+        expected_first = apart.admit(expected, expected_outcome, lot)
+        for name in ("id_hash", "check", "content"):
+            assert getattr(prints, name).tolist() == getattr(expected, name).tolist()
+        assert outcome.tolist() == expected_outcome.tolist()
+        if first is None:
+            assert not expected_outcome.any()
+        else:
+            assert expected_outcome.any()
+            assert first.tolist() == expected_first.tolist()
+        assert len(at_once) == len(apart)
+        if releases:
+            at_once.release(prints, lot)
+            apart.release(expected, lot)
+
+
+def batch_of(sent: list[tuple[int, int]]):
+    """Return events of some ids, 0 has none, and of a content each."""
+    return build(
+        [
+            Event(int(Kind.INTERACTION), event_id=f"e{each}" if each else "", action="view", item_id=f"i{content}")
+            for each, content in sent
+        ]
+    )

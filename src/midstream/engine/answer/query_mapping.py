@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
-from midstream.core.columns import has_any
 from midstream.core.errors import Fault, ItemUnknown, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import Query, Served, TimestampMs
 from midstream.engine.requests.schema import RANK_ITEMS_MAX
-from midstream.engine.types import Answer, AnswerItem, Ask, Outcome, Removal
+from midstream.engine.types import Answer, AnswerItem, Ask, Removal
 from midstream.events.faults import shown
 from midstream.events.schema import Event
 from midstream.experiments.names import arm_of
 from midstream.monitoring.feature_values import WATCHED_SHARE, FeatureValues
-from midstream.monitoring.metrics import EventOutcome, Metrics
+from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.ranking.record.order import ORDER_MAX
 from midstream.ranking.record.outside_scores import NO_SCORES, PackedScores
@@ -140,26 +138,6 @@ def _removed(served: Served) -> tuple[Removal, ...]:
     verdict: list[int] = served.verdict.tolist()
     given = served.query.given
     return tuple(Removal(given[number], names[verdict[number]]) for number in gone)
-
-
-_OUTCOMES: tuple[tuple[int, EventOutcome], ...] = (
-    (int(Outcome.RECORDED), "recorded"),
-    (int(Outcome.DUPLICATE), "duplicate"),
-    (int(Outcome.CONFLICT), "conflict"),
-    (int(Outcome.REFUSED), "refused"),
-)
-
-
-def count_outcomes(outcome: NDArray[np.uint8], metrics: Metrics) -> None:
-    """Count outcomes of events."""
-    if not has_any(outcome):  # as of nearly every batch
-        if len(outcome):
-            metrics.count_events("recorded", len(outcome))
-        return
-    counts = np.bincount(outcome, minlength=len(_OUTCOMES)).tolist()
-    for each, name in _OUTCOMES:
-        if counts[each]:
-            metrics.count_events(name, counts[each])
 
 
 def ids_of(served: Served, fold: Fold) -> list[str]:

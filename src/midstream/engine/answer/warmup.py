@@ -193,6 +193,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
     batch = build((Event(Kind.TICK, log_time_ms=_NOW),))
     prints = fold.event_ids.fingerprints(batch)
     PendingIds().admit(prints, fold.event_ids.find(prints), turn)
+    PendingIds().admit_batch(fold.event_ids, batch, turn)
     PendingIds().release(prints, turn)
     fold.apply(LogPosition(fold.log_position), batch)
     is_usual(batch)  # what the fold asks of batches that are longer than a run

@@ -81,12 +81,12 @@ class RecordedBatch(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether every event was recorded as a whole."""
-        return not self.admitted.rejected and not has_any(self.recorded.outcome)
+        return not self.admitted.rejected and (self.recorded.is_plain or not has_any(self.recorded.outcome))
 
     def counts(self) -> Counts:
         """Sum rows up to events."""
         admitted = self.admitted
-        undated = _count_without_dedupe(admitted.batch)
+        undated = count_without_dedupe(admitted.batch)
         if self.is_plain:
             return Counts(admitted.event_count, 0, 0, 0, undated)
         names = self.names()
@@ -107,7 +107,7 @@ class RecordedBatch(NamedTuple):
         return names
 
 
-def _count_without_dedupe(batch: EventBatch) -> int:
+def count_without_dedupe(batch: EventBatch) -> int:
     """Return how many rows have neither an event id nor a time, and so count again when they are sent again."""
     id_lengths = batch.rows["event_id_length"]
     if has_all(id_lengths):

@@ -14,11 +14,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
 
 from midstream.core.columns import has_any
@@ -153,7 +152,7 @@ class IngestService:
             Overloaded: As many large bodies wait to be decoded as may.
         """
         if len(body) < BULK_BYTES:
-            return self._decode(body, accept, content_type)
+            return self.decode_here(body, accept, content_type)
         if self._bulk_decodes >= self._limits.bulk_decodes_max:
             self.metrics.count_overload("decode")
             message = f"{self._limits.bulk_decodes_max} large bodies wait to be decoded already."
@@ -161,13 +160,15 @@ class IngestService:
         self._bulk_decodes += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._decode, body, accept, content_type)
+            return await loop.run_in_executor(self._thread, self.decode_here, body, accept, content_type)
         finally:
             self._bulk_decodes -= 1
 
-    def _decode(self, body: bytes, accept: Accept, content_type: str) -> AdmittedBatch:
-        parts = Parts(lambda: parts_of(body, accept, content_type))
-        return self.admit(decode(body, accept, content_type), parts, takes_reserved=accept.takes_reserved)
+    def decode_here(self, body: bytes, accept: Accept, content_type: str) -> AdmittedBatch:
+        """Decode and admit the events of a body of less than ``BULK_BYTES`` on this thread, as ``decode`` does."""
+        parts = Parts(partial(parts_of, body, accept, content_type))
+        is_ours = self._engine.request_id_is_ours
+        return admit(decode(body, accept, content_type), parts, is_ours, takes_reserved=accept.takes_reserved)
 
     def admit(self, decoded: Decoded, part: PartOf, *, takes_reserved: bool = False) -> AdmittedBatch:
         """Reject events with a request id of another engine, or of a reserved user. Any thread may call it."""
@@ -197,16 +198,22 @@ class IngestService:
             CommitTooSlow: The events may be durable later; sent again with their ids they count once.
             Overloaded: Too many events wait; nothing of the batch is kept.
         """
-        if not len(admitted.batch):
+        if not len(admitted.batch.rows):
             self._reject(admitted, keeps_rejected=keeps_rejected)
             return RecordedBatch(admitted, self.unrecorded(admitted))
         try:
-            recorded = await self._durable(admitted.batch, turn)
-        except CommitTooSlow:
+            if turn is None:  # no task of its own, nor a coroutine in between: every event of its own would pay for it
+                recorded = await self._engine.record(admitted.batch, within_s=self._limits.commit_s_max)
+            else:
+                recorded = await self._durable(admitted.batch, turn)
+        except (TimeoutError, CommitTooSlow) as error:
             self._reject(admitted, keeps_rejected=keeps_rejected)
-            raise
-        self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
-        if _is_refused(recorded):
+            if isinstance(error, CommitTooSlow):
+                raise
+            raise self._too_slow() from None
+        if admitted.rejected:
+            self._reject(admitted, keeps_rejected=keeps_rejected)  # of a batch that failed all comes again
+        if not recorded.is_plain and _is_refused(recorded):
             unknown, users = await self._named(admitted, recorded, named_max)
             self._keep_rejected(unknown if keeps_rejected else ())
             # What is of an erased user is kept nowhere.
@@ -243,7 +250,7 @@ class IngestService:
             await self._durable(control, turn, gives_up=False, record=record)
             return
         recorded = await self._durable(concat((admitted.batch, control)), turn, gives_up=False, record=record)
-        recorded = replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
+        recorded = msgspec.structs.replace(recorded, outcome=recorded.outcome[: len(admitted.batch)])
         if _is_refused(recorded):
             unknown, _ = await self._named(admitted, recorded, None)
             self._keep_rejected(unknown, origin)
@@ -327,25 +334,24 @@ class IngestService:
     async def _durable(
         self,
         batch: EventBatch,
-        turn: asyncio.Lock | None,
+        turn: asyncio.Lock,
         *,
         gives_up: bool = True,
         record: Callable[[EventBatch], Awaitable[Recorded]] | None = None,
     ) -> Recorded:
         within_s = self._limits.commit_s_max if gives_up else None
-        if turn is None:  # no task of its own, which every event of its own would pay for
-            with suppress(TimeoutError):
-                return await self._engine.record(batch, within_s=within_s)
-        else:
-            async with turn:
-                work = await self._queued(batch, record or self._engine.record)
-            done, _ = await asyncio.wait((work,), timeout=within_s)
-            if done:
-                return work.result()
-            work.add_done_callback(_retrieve)
+        async with turn:
+            work = await self._queued(batch, record or self._engine.record)
+        done, _ = await asyncio.wait((work,), timeout=within_s)
+        if done:
+            return work.result()
+        work.add_done_callback(_retrieve)
+        raise self._too_slow()
+
+    def _too_slow(self) -> CommitTooSlow:
+        """Count a batch whose time is over, and return the error."""
         self.metrics.count_overload("commit")
-        message = f"Not durable and applied after {self._limits.commit_s_max:g} s, perhaps later."
-        raise CommitTooSlow(message)
+        return CommitTooSlow(f"Not durable and applied after {self._limits.commit_s_max:g} s, perhaps later.")
 
     async def _queued(
         self, batch: EventBatch, record: Callable[[EventBatch], Awaitable[Recorded]]

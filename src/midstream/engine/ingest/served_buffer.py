@@ -8,6 +8,7 @@ full. One that reaches the log twice counts once, as the fold deduplicates by re
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, Overloaded
 from midstream.core.kinds import Kind
@@ -88,8 +89,12 @@ class ServedBuffer:
             Overloaded: The queue is at its maximum; collected records stay here.
             AppendFailed: The log accepts nothing more.
         """
-        self._pack()
-        if self._lots and self._is_refused():
+        if self._events:
+            self._pack()
+        if not self._lots:
+            self._writer.submit(entry)
+            return
+        if self._is_refused():
             self._lose(self._lots)
         self._writer.submit(*self._lots, entry)
         self._lots.clear()
@@ -102,6 +107,10 @@ class ServedBuffer:
         if self._is_refused():
             self._lose(self._lots)
         try:
+            with suppress(Overloaded):  # then there may be room for some of them
+                if len(self._lots) > 1:  # in one commit: alone, one that is given back behind another would be lost
+                    self._writer.submit(*self._lots)
+                    self._lots.clear()
             while self._lots:
                 self._writer.submit(self._lots[0])
                 self._lots.popleft()

@@ -10,9 +10,10 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future as ConcurrentFuture
-from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import NamedTuple, TypeAlias
 
+import msgspec
 import numpy as np
 
 from midstream.core.errors import AppendFailed, CommitTooSlow, DiskFull, MidstreamError, Overloaded
@@ -54,8 +55,7 @@ Ticket: TypeAlias = Future[tuple[RepeatedEvent, ...]]
 """Of one request's events: resolved when they are applied, with the copies among them, and maybe some of others."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueueEntry:
+class QueueEntry(msgspec.Struct, frozen=True, eq=False):
     """One request's events on their way into the log."""
 
     batch: EventBatch
@@ -75,8 +75,7 @@ class QueueEntry:
         return self.batch.rows.nbytes + len(self.batch.text)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WrittenFrame:
+class WrittenFrame(msgspec.Struct, frozen=True, eq=False):
     """One frame, or a part of one, handed back to the owner: durable, or not stored because of ``error``."""
 
     first: LogPosition
@@ -96,7 +95,7 @@ class WrittenFrame:
         found: list[tuple[LogPosition, Ticket]] = []
         position = self.first
         for entry in self.entries:
-            position = LogPosition(position + len(entry.batch))
+            position = LogPosition(position + len(entry.batch.rows))
             if entry.ticket is not None:
                 found.append((position, entry.ticket))
         return found
@@ -161,7 +160,12 @@ class LogWriter:
         self._closing = False
         self._errand: Errand | None = None
         self._failure: AppendFailed | None = None
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        """Of all that both threads change."""
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """The log thread waits here; no lock that Python's own code hands on is taken for it."""
+        self._is_rung = False
+        """The log thread is awake, or is going to be: it looks at the queue before it waits."""
         self._thread = threading.Thread(target=self._run, name="midstream-log", daemon=True)
 
     @property
@@ -179,7 +183,7 @@ class LogWriter:
         Raises:
             Overloaded: The queue is at its maximum, of events or of bytes; nothing was queued.
         """
-        with self._wake:
+        with self._lock:
             if self._failure is not None:
                 raise self._failure
             if self._closing:
@@ -190,7 +194,9 @@ class LogWriter:
             self.submitted_entries += len(entries)
             self._queued += count
             self._queued_bytes += bytes_count
-            self._wake.notify()
+            rings, self._is_rung = not self._is_rung, True
+        if rings:  # outside of the lock, which the woken thread takes first
+            self._bell.put(None)
 
     def between_frames(self, work: Callable[[EventLog], EventLog]) -> ConcurrentFuture[None]:
         """Run a function on the log thread between two frames.
@@ -204,19 +210,20 @@ class LogWriter:
             Overloaded: The writer is closing, or runs such a function already.
         """
         errand = Errand(work)
-        with self._wake:
+        with self._lock:
             if self._closing or self._errand is not None:
                 message = "the log is closing, or being replaced already"
                 raise Overloaded(message)
             self._errand = errand
-            self._wake.notify()
+            self._is_rung = True
+            self._bell.put(None)
         return errand.done
 
     def close(self) -> None:
         """Write the queue, then end the thread. Returns when it has ended."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        with self._lock:
+            self._closing = self._is_rung = True
+            self._bell.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -228,7 +235,8 @@ class LogWriter:
                 if entries:
                     self._deliver(self._append(entries))
                     entries = ()
-                self._do_errand()
+                if self._errand is not None:
+                    self._do_errand()
             is_over = True
         finally:
             if not is_over:
@@ -236,7 +244,7 @@ class LogWriter:
                 self._give_up(entries, bug)
 
     def _do_errand(self) -> None:
-        with self._wake:
+        with self._lock:
             errand, self._errand = self._errand, None
         # Marked as begun: whoever gives up from here on does not leave this thread with nowhere to put the outcome.
         if errand is None or not errand.done.set_running_or_notify_cancel():
@@ -247,7 +255,7 @@ class LogWriter:
 
     def _give_up(self, entries: tuple[QueueEntry, ...], failure: AppendFailed) -> None:
         """Accept nothing more, and fail all waiters: the thread ends."""
-        with self._wake:
+        with self._lock:
             self._closing = True
             self._failure = failure
             left = (*entries, *self._queue)
@@ -261,31 +269,47 @@ class LogWriter:
 
     def _take(self) -> tuple[QueueEntry, ...]:
         """Return the entries of the next frame; empty when there is an errand, or nothing will come any more."""
-        with self._wake:
-            while not self._queue and not self._closing and self._errand is None:
-                self._wake.wait()
-            taken: list[QueueEntry] = []
-            count = 0
-            while self._queue and (not taken or count + len(self._queue[0].batch) <= FRAME_EVENTS_MAX):
-                entry = self._queue.popleft()
-                taken.append(entry)
-                count += len(entry.batch)
-            self._queued -= count
-            self._queued_bytes -= sum(entry.bytes_count for entry in taken)
-            return tuple(taken)
+        while True:
+            with self._lock:
+                if self._queue or self._closing or self._errand is not None:
+                    return self._taken()
+                self._is_rung = False
+            self._bell.get()
+
+    def _taken(self) -> tuple[QueueEntry, ...]:
+        """Take the entries of the next frame out of the queue."""
+        if self._queued <= FRAME_EVENTS_MAX:
+            taken = tuple(self._queue)
+            self._queue.clear()
+            self._queued = self._queued_bytes = 0
+            return taken
+        some: list[QueueEntry] = []
+        count = 0
+        while self._queue and (not some or count + len(self._queue[0].batch) <= FRAME_EVENTS_MAX):
+            entry = self._queue.popleft()
+            some.append(entry)
+            count += len(entry.batch)
+        self._queued -= count
+        self._queued_bytes -= sum(entry.bytes_count for entry in some)
+        return tuple(some)
 
     def _append(self, entries: tuple[QueueEntry, ...]) -> WrittenFrame:
         began = self._monotonic()
         now_ms = None if self._keeps_event_time else self._clock()
-        batch = concat([entry.batch for entry in entries])
-        if now_ms is not None and len(batch) == 1 and batch.rows["kind"].item() == _TICK:
-            now_ms = TimestampMs(min(now_ms, self._log.last_log_time_ms + TICK_STEP_MS_MAX))
-        batch = stamp(batch, self._log.last_log_time_ms, now_ms)
-        prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])
-        first = self._log.end
+        log, last_ms = self._log, self._log.last_log_time_ms
+        batch, prints = entries[0].batch, entries[0].prints
+        if len(entries) > 1:
+            batch = concat([entry.batch for entry in entries])
+            prints = joined([entry.prints or fingerprints(entry.batch, self._key) for entry in entries])
+        elif prints is None:
+            prints = fingerprints(batch, self._key)
+        if now_ms is not None and batch.rows["kind"].item(0) == _TICK and len(batch.rows) == 1:
+            now_ms = TimestampMs(min(now_ms, last_ms + TICK_STEP_MS_MAX))
+        batch = stamp(batch, last_ms, now_ms)
+        first = log.end
         error: AppendFailed | None = None
         try:
-            self._log.append(batch)
+            log.append(batch)
         except AppendFailed as failure:  # DiskFull is one: the owner tells them apart
             error = failure
         return WrittenFrame(first, batch, entries, error, self._monotonic() - began, prints)
@@ -324,8 +348,9 @@ def require_room(entries: Iterable[QueueEntry], queued: int, queued_bytes: int) 
     """
     count, bytes_count = 0, 0
     for entry in entries:
-        count += len(entry.batch)
-        bytes_count += entry.bytes_count
+        rows = entry.batch.rows
+        count += len(rows)
+        bytes_count += rows.nbytes + len(entry.batch.text)
     if queued + count > QUEUE_EVENTS_MAX:
         message = f"{queued} events wait for the log, at most {QUEUE_EVENTS_MAX} may"
         raise Overloaded(message)

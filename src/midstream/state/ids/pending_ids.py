@@ -8,9 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.fold_step import Fingerprints
-from midstream.state.ids.event_ids import EventAdmission
+from midstream.core.types import EventBatch
+from midstream.state.ids.event_ids import (
+    EventAdmission,
+    EventIds,
+    _find,  # pyright: ignore[reportPrivateUsage]  # a public name would compile every kernel of the fold anew
+    fingerprint_events,
+)
 from midstream.state.structures.hash_table import fill, find, insert, remove, table_size
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.hashing import IdKey
+from midstream.state.structures.kernel import frozen_columns, kernel, signed
 
 PLACES_MIN = 1 << 12
 _HELD = np.dtype([("id_hash", "<u8"), ("lot", "<i8"), ("content", "<u4"), ("unused", "<u4")])
@@ -29,6 +36,8 @@ class PendingIds:
         self._held = np.zeros(places, dtype=_HELD)
         self._table = np.zeros(table_size(places), dtype=np.int32)
         self._free = np.arange(places, dtype=np.int32)
+        self._first = np.empty(places, dtype=np.int64)
+        """Of the newest batch: the lot of each event's first copy."""
         self._used = np.zeros(1, dtype=np.int64)
         """Places in use. ``_free`` names the others from here on; what stands before it means nothing."""
 
@@ -53,6 +62,34 @@ class PendingIds:
         first = np.full(len(outcome), -1, dtype=np.int64)
         _admit(prints.id_hash, prints.content, outcome, first, lot, self._held, self._table, self._free, self._used)
         return first
+
+    def admit_batch(
+        self, ids: EventIds, batch: EventBatch, lot: int
+    ) -> tuple[Fingerprints, NDArray[np.uint8], NDArray[np.int64] | None]:
+        """Do as ``EventIds.fingerprints``, ``EventIds.find`` and ``admit`` do one after another, in one call.
+
+        Args:
+            ids: What is applied.
+            batch: Events, none of which is refused for another reason.
+            lot: Number of this batch, 0 or more.
+
+        Returns:
+            The fingerprints, ``EventAdmission`` of each event, and what ``admit`` returns; None = all events are new.
+        """
+        rows, text = frozen_columns(batch)
+        count = len(rows)
+        prints = Fingerprints(np.empty(count, np.uint64), np.empty(count, np.uint32), np.empty(count, np.uint32))
+        outcome = np.empty(count, dtype=np.uint8)
+        applied, taken = ids.rows, (prints.id_hash, prints.check, prints.content, outcome)
+        copies = -1
+        while copies < 0:
+            copies = _admit_batch(
+                rows, text, applied.key, lot, *taken, self._first, applied.id_hash, applied.check, applied.content,
+                applied.table, self._held, self._table, self._free, self._used,
+            )  # fmt: skip
+            if copies < 0:
+                self._grow()
+        return prints, outcome, self._first[:count] if copies else None
 
     def release(self, prints: Fingerprints, lot: int) -> None:
         """Forget the ids of a lot, among those of a batch."""
@@ -96,6 +133,39 @@ def _admit(
         held[place]["content"] = content[i]
         insert(place, hashes, table)
     used[0] = count
+
+
+@kernel
+def _admit_batch(
+    rows: NDArray[np.void],
+    text: NDArray[np.uint8],
+    key: IdKey,
+    lot: int,
+    id_hash: NDArray[np.uint64],
+    check: NDArray[np.uint32],
+    content: NDArray[np.uint32],
+    outcome: NDArray[np.uint8],
+    first: NDArray[np.int64],
+    ring_id: NDArray[np.uint64],
+    ring_check: NDArray[np.uint32],
+    ring_content: NDArray[np.uint32],
+    ring_table: NDArray[np.int32],
+    held: NDArray[np.void],
+    table: NDArray[np.int32],
+    free: NDArray[np.int32],
+    used: NDArray[np.int64],
+) -> int:
+    """Return how many events are copies; -1 where there are too few places, and nothing was done."""
+    if used[0] + len(rows) > len(held):
+        return -1
+    fingerprint_events(rows, text, key, id_hash, check, content)
+    _find(id_hash, check, content, outcome, ring_id, ring_check, ring_content, ring_table)
+    first[: len(rows)] = -1
+    _admit(id_hash, content, outcome, first, lot, held, table, free, used)
+    copies = 0
+    for i in range(len(rows)):
+        copies += outcome[i] != _NEW
+    return copies
 
 
 @kernel
