@@ -86,7 +86,7 @@ def test_client_that_went_away_is_nobody_to_answer():
 
 
 @pytest.mark.parametrize(
-    ("scope", "expected"),
+    "scope, expected",
     [
         ({"headers": [], SENT_BODY: bytearray(b"whole")}, b"whole"),
         ({"headers": [], SENT_BODY: bytearray(100)}, bytes(100)),
