@@ -100,13 +100,9 @@ class Metrics:
         self.registry.register(made)
         return made
 
-    def _loop_counters(self, name: str, documentation: str, *labels: str) -> LoopCounters:
-        made = LoopCounters(f"midstream_{name}", documentation, labels)
-        self.registry.register(made)
-        return made
-
     def _describe_events(self) -> None:
-        self._events = self._loop_counters("events", "Events by what became of them.", "outcome")
+        self._events = LoopCounters("midstream_events", "Events by what became of them.", ("outcome",))
+        self.registry.register(self._events)
         self.fold_counts = Totals("midstream_fold_counts", "Events the fold treated specially.", "reason")
         self.registry.register(self.fold_counts)
         self.outcomes = OutcomeTotals()
@@ -171,7 +167,8 @@ class Metrics:
             _REQUEST_SECONDS,
             "route",
         )
-        self._requests = self._loop_counters("requests", "Answered requests.", "route", "status")
+        self._requests = LoopCounters("midstream_requests", "Answered requests.", ("route", "status"))
+        self.registry.register(self._requests)
         self.waits = self._loop_histograms("wait_seconds", "From a question's head to its turn.", _REQUEST_SECONDS).of()
         self.refusals = self._counter("refusals", "Requests that were told to come again.", "reason")
         self.foreign_requests = self._counter(
