@@ -10,8 +10,7 @@ import pytest
 from midstream.core.errors import AppendFailed, DiskFull, NotFound, Overloaded, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition
-from midstream.engine import engine as engine_module
-from midstream.engine.ingest import fold_scheduler, writer
+from midstream.engine.ingest import event_recording, fold_scheduler, writer
 from midstream.engine.listeners import Listener
 from midstream.engine.types import ANY_PLACEMENT, Ask, Outcome
 from midstream.events.memory import MemoryLog
@@ -244,7 +243,7 @@ def test_the_queue_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_waits_for_the_fold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is faster than the fold does not pile events up in memory: further ones are refused for a while."""
-    monkeypatch.setattr(engine_module, "BEHIND_EVENTS_MAX", 3)
+    monkeypatch.setattr(event_recording, "BEHIND_EVENTS_MAX", 3)
 
     async def work(rig: Rig) -> None:
         with monkeypatch.context() as slow:

@@ -276,7 +276,7 @@ async def reject_events(day: Day) -> None:
 
 async def fill_the_queue(day: Day) -> None:
     """More events wait than may."""
-    with mock.patch("midstream.engine.engine.BEHIND_EVENTS_MAX", -1):
+    with mock.patch("midstream.engine.ingest.event_recording.BEHIND_EVENTS_MAX", -1):
         for _ in range(100):
             with pytest.raises(Overloaded):
                 await day.record(act())

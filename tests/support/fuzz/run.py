@@ -27,7 +27,7 @@ MAXIMA = {
     "midstream.engine.ingest.writer.QUEUE_EVENTS_MAX": 80,
     "midstream.engine.ingest.writer.QUEUE_BYTES_MAX": 24_000,
     "midstream.engine.ingest.writer.FRAME_EVENTS_MAX": 25,
-    "midstream.engine.engine.BEHIND_EVENTS_MAX": 60,
+    "midstream.engine.ingest.event_recording.BEHIND_EVENTS_MAX": 60,
     "midstream.engine.ingest.fold_scheduler.WAITERS_MAX": 5,
     "midstream.engine.ingest.fold_scheduler.TURN_EVENTS_MAX": 12,
     "midstream.engine.ingest.fold_scheduler.STEP_COST": 5,
