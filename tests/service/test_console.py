@@ -317,6 +317,28 @@ def test_outcomes_are_drawn_by_segment(outcomes, scheme, tmp_path):
     assert len(set(colours)) == 3
     assert outcomes.browser.run("async () => document.documentElement.scrollWidth <= innerWidth")
     assert violations(outcomes, "/outcomes") == {}
+    shown_over_time(outcomes)
+
+
+def shown_over_time(outcomes):
+    """Plots have the slates by hour and, by a click, of a placement by day; a table has the same values."""
+    names = "async () => [...document.querySelectorAll('svg.time')].map((each) => each.getAttribute('aria-label'))"
+    dots = (
+        "async () => [...document.querySelectorAll('svg.time')].map((each) => each.querySelectorAll('circle').length)"
+    )
+    of_hour = outcomes.browser.run(names)
+    assert [each.split(" by ")[0] for each in of_hour] == ["Click rate", "Conversion rate", "Revenue", "Slates"]
+    assert all(outcomes.browser.run(dots))
+    outcomes.browser.run("async () => { document.querySelector('#by').value = 'day'; }")
+    outcomes.browser.run("async () => { document.querySelector('#placement').value = 'home'; }")
+    outcomes.browser.click("form.row button")
+    wait_until(lambda: "by=day" in outcomes.browser.address)
+    assert violations(outcomes, "/outcomes?by=day") == {}
+    outcomes.browser.click("main details summary")
+    table = "async () => [...document.querySelectorAll('table.over-time tbody tr')].map((row) => row.innerText)"
+    rows = [each.split("\t") for each in outcomes.browser.run(table)]
+    assert sum(int(each[1]) for each in rows) == sum(COUNTRIES.values())
+    assert {each[-1].strip() for each in rows} <= {"open", "settled"}
 
 
 PAGES = (

@@ -124,7 +124,7 @@ class OnlineMetrics:
         has_room = self._positions + np.cumsum(np.where(is_within, length, 0)) <= POSITIONS_MAX
         self.left_out += int(np.count_nonzero(is_within & ~has_room))
         kept = np.flatnonzero(is_within & has_room)
-        row = _rows(slates.slate["first"].astype(np.int64)[kept], length[kept])
+        row = slate_rows(slates.slate["first"].astype(np.int64)[kept], length[kept])
         self._positions += len(row)
         self._slates.append(
             _Columns(
@@ -320,7 +320,7 @@ def _repeated(key: Numbers, slate: Numbers) -> Mask:
     return again
 
 
-def _rows(first: Numbers, length: Numbers) -> Numbers:
+def slate_rows(first: Numbers, length: Numbers) -> Numbers:
     """Return the rows of the positions of slates, from the first row and the length of each."""
     start = np.cumsum(length) - length
     return np.repeat(first - start, length) + np.arange(int(length.sum()))

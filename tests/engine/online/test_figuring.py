@@ -82,6 +82,34 @@ def test_figures_are_those_of_the_log(shop: Recommender, tmp_path: Path) -> None
     assert (found.unread, found.left_out) == (0, 0)
 
 
+def test_hours_are_those_of_the_windows(shop: Recommender) -> None:
+    """All slates of the last hours lie in the hours, with their outcomes so far; a variant counts for its placement."""
+    variants = [{"name": "as-is"}, {"name": "few", "change": {"slate_size": 2}}]
+    shop.experiments.start("size", placement="home", variants=variants, author="ann")
+    for number in range(8):
+        shop.recommend("home", user_id=f"user-{number}")
+    shop.record({"type": "view", "user_id": "u", "item_id": "i1"})
+    found = look(shop)
+    assert [each.placement for each in found.hours] == [None, "home"]
+    for each in found.hours:
+        sums = [sum(column or ()) for column in (each.slates, each.impressions, each.clicks, each.conversions)]
+        assert (sums, sum(each.revenue or ())) == ([11, 1, 1, 1], 12.5)
+        assert each.begin % 3_600_000 == 0
+        assert 0 <= found.now - each.begin - 3_600_000 * (len(each.slates) - 1) < 3_600_000
+    assert found.settle_ms == figuring_module.SETTLE_MS
+
+
+def test_hours_of_acts_that_are_not_configured_are_null(tmp_path: Path) -> None:
+    """No rate of 0 is made of them."""
+    write_config(tmp_path, "[events.types]\nview = {}\n" + HOME)
+    with midstream.open(tmp_path) as opened:
+        opened.record([{"type": "view", "user_id": "u", "item_id": "i", "event_id": "1"}])
+        opened.recommend("home", user_id="u")
+        opened.record([{"type": "view", "user_id": "u", "item_id": "i", "event_id": "2"}])
+        (each, _) = look(opened).hours
+    assert (each.slates, each.clicks, each.conversions, each.revenue) == ((1,), None, None, None)
+
+
 def test_gauges_have_placements_and_no_segments(shop: Recommender) -> None:
     """Before the first round there are none."""
     assert "midstream_online_slates{" not in text_of(shop)

@@ -23,6 +23,7 @@ from midstream.engine.online.views import CALIBRATION, NOTHING, OnlineView, drif
 from midstream.events.served_body import ServedBody
 from midstream.feedback.live_windows import SLATES_MAX, LiveWindows, RecordReads
 from midstream.feedback.online_metrics import MetricOptions
+from midstream.feedback.outcome_hours import OutcomeHours
 from midstream.feedback.slate_labels import models_label
 from midstream.monitoring.served_calibration import (
     CalibrationDrift,
@@ -103,7 +104,8 @@ class OnlineFiguring:
         fold = self._engine.fold
         now_ms = fold.log_time_ms
         options = _options_of(fold, now_ms)
-        rates = _Watches(*_rates(options), CalibrationWatch(_predicted(fold), options.seen, SETTLE_MS, now_ms))
+        calibration = CalibrationWatch(_predicted(fold), options.seen, SETTLE_MS, now_ms)
+        rates = _Watches(*_rates(options), calibration, OutcomeHours(options))
         self._windows.begin()
         self._lines = _lines_of(self._engine)
         self._rest_s = 0.0
@@ -117,7 +119,7 @@ class OnlineFiguring:
             if self._engine.fold is not fold:
                 return self.view
         drifts = await self._rested(partial(self._drifts, rates, now_ms))
-        self.view = view_of(found, drifts)
+        self.view = view_of(found, drifts, await self._rested(rates.hours.series), SETTLE_MS)
         gauges = self._engine.metrics.online
         gauges.set(gauge_rows(found), drift_rows(self.view), found.unread, found.left_out)
         return self.view
@@ -174,6 +176,7 @@ class _Watches(NamedTuple):
     clicks: RateWatch
     conversions: RateWatch
     calibration: CalibrationWatch
+    hours: OutcomeHours
 
 
 def _predicted(fold: Fold) -> int:

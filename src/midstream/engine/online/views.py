@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from midstream.core.durations import format_duration
 from midstream.feedback.live_windows import LiveFigures
 from midstream.feedback.online_metrics import MetricRow, SlateFigures
+from midstream.feedback.outcome_hours import HourSeries
 from midstream.feedback.slate_labels import models_label
 from midstream.monitoring.online_gauges import DriftRow, OnlineRow
 from midstream.monitoring.served_calibration import CalibrationDrift
@@ -52,6 +54,22 @@ class OnlineDrift(msgspec.Struct, frozen=True):
     """Of a calibration: log time of the first slate that is of now."""
 
 
+class OnlineHours(msgspec.Struct, frozen=True):
+    """Outcomes of one placement by hour of log time, as JSON has them; null = no action is configured for it."""
+
+    placement: str | None
+    """null = all placements together."""
+    begin: int
+    """At which the first hour begins; all lists go by hours of UTC from there, to the running one."""
+    slates: tuple[int, ...]
+    impressions: tuple[int, ...]
+    clicks: tuple[int, ...] | None
+    """Positions that were seen and clicked."""
+    conversions: tuple[int, ...] | None
+    """Slates with a conversion."""
+    revenue: tuple[float, ...] | None
+
+
 class OnlineView(msgspec.Struct, frozen=True):
     """Newest figures."""
 
@@ -63,12 +81,21 @@ class OnlineView(msgspec.Struct, frozen=True):
     """Slates whose records are not read yet: in no figure."""
     left_out: int
     """Slates for which there was no room."""
+    hours: tuple[OnlineHours, ...] = ()
+    """Outcomes so far of the last seven days: of all placements, then of each with a series, most slates first."""
+    settle_ms: int = 0
+    """Age from which a slate is settled."""
 
 
 NOTHING: Final = OnlineView(0, (), (), 0, 0)
 
 
-def view_of(found: LiveFigures, drifts: Sequence[ScoreDrift | RateDrift | CalibrationDrift]) -> OnlineView:
+def view_of(
+    found: LiveFigures,
+    drifts: Sequence[ScoreDrift | RateDrift | CalibrationDrift],
+    hours: Sequence[HourSeries],
+    settle_ms: int,
+) -> OnlineView:
     """Return the figures of a round."""
     rows = tuple(
         OnlineFigureRow(
@@ -82,7 +109,8 @@ def view_of(found: LiveFigures, drifts: Sequence[ScoreDrift | RateDrift | Calibr
         )
         for each in found.rows
     )
-    return OnlineView(found.now_ms, rows, tuple(map(_drift, drifts)), found.unread, found.left_out)
+    drift, by_hour = tuple(map(_drift, drifts)), tuple(map(_hours, hours))
+    return OnlineView(found.now_ms, rows, drift, found.unread, found.left_out, by_hour, settle_ms)
 
 
 def gauge_rows(found: LiveFigures) -> list[OnlineRow]:
@@ -126,6 +154,14 @@ def _drift(found: ScoreDrift | RateDrift | CalibrationDrift) -> OnlineDrift:
     before = found.before or math.nan
     change, low, high = (_known(each / before) for each in (now - found.before, found.low, found.high))
     return OnlineDrift(found.placement, of, model, change, low, high, found.is_alarm, since)
+
+
+def _hours(series: HourSeries) -> OnlineHours:
+    revenue = None if series.revenue is None else tuple(series.revenue.tolist())
+    counts = (series.slates, series.impressions, series.clicks, series.conversions)
+    whole = [None if each is None else tuple(each.astype(np.int64).tolist()) for each in counts]
+    slates, impressions, clicks, conversions = whole
+    return OnlineHours(series.placement, series.begin_ms, slates or (), impressions or (), clicks, conversions, revenue)
 
 
 def _document(figures: SlateFigures) -> dict[str, float | int | None]:

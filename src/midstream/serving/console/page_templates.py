@@ -1,5 +1,6 @@
 """Jinja templates of the console: everything is escaped, and a value that is missing is an error and no empty cell."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from midstream.serving.console.charts import line_chart, short_bytes, short_number
 from midstream.serving.console.outcome_charts import BAR_WIDTH, FIGURES, outcome_charts
+from midstream.serving.console.time_charts import HEIGHT, LEFT, RIGHT, WIDTH
 
 SECTIONS = (
     ("", "Now"),
@@ -54,9 +56,11 @@ class Templates:
             pretty=pretty,
             step=lambda text: quote(str(text), safe=""),
             percent=percent,
+            hour=hour_text,
             outcome_charts=outcome_charts,
         )
         self._environment.globals.update(sections=sections, outcome_figures=FIGURES, bar_width=BAR_WIDTH)
+        self._environment.globals.update(plot_width=WIDTH, plot_height=HEIGHT, plot_left=LEFT, plot_right=WIDTH - RIGHT)
 
     def render(self, template: str, base: str, values: Mapping[str, Any]) -> str:
         """Return the text of a page; ``base`` is what stands before ``/console`` in every link."""
@@ -77,6 +81,11 @@ def pretty(document: object) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
+def hour_text(time_ms: float) -> str:
+    """Return a time in UTC to the hour."""
+    return f"{datetime.fromtimestamp(time_ms / 1_000, UTC):%Y-%m-%d %H:%M}"
+
+
 def percent(share: float | None) -> str:
     """Return a share as percent; an en dash where it is not known."""
-    return "–" if share is None else f"{100 * share:.4g} %"
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.4g} %"

@@ -18,6 +18,7 @@ from midstream.serving.access.scopes import (
     SCOPES,
 )
 from midstream.serving.console.api_reader import ApiAnswer, ApiReader
+from midstream.serving.console.time_charts import SHOWN, time_plots, time_points
 
 SCOPE_TEXTS: Mapping[str, str] = {
     EVENTS: "send events",
@@ -149,9 +150,16 @@ async def experiment(api: ApiReader, at: PageAddress) -> ConsolePage:
     return _page("experiment.html", found=found, report=report)
 
 
-async def outcomes(api: ApiReader, _at: PageAddress) -> ConsolePage:
-    """Click rate, conversion and revenue by placement, variant, model and segment, and drift."""
-    return _page("outcomes.html", found=await api.get("/v1/online-metrics"))
+async def outcomes(api: ApiReader, at: PageAddress) -> ConsolePage:
+    """Click rate, conversion and revenue over time, and by placement, variant, model and segment; drift."""
+    found = await api.get("/v1/online-metrics")
+    by, placement = at.query.get("by", ""), at.query.get("placement", "")
+    by = by if by in SHOWN else next(iter(SHOWN))
+    hours = found.body["hours"] if found.is_good else []
+    points = time_points(hours, placement, by, found.body["now"], found.body["settle_ms"]) if hours else []
+    names = [each["placement"] for each in hours if each["placement"]]
+    plots = time_plots(points, by) if points else []
+    return _page("outcomes.html", found=found, by=by, placement=placement, names=names, points=points, plots=plots)
 
 
 async def dead_letters(api: ApiReader, at: PageAddress) -> ConsolePage:
