@@ -96,6 +96,7 @@ def test_signing_out_ends_the_session_at_the_server(keyed):
     """A copy of the cookie opens nothing from then on; others stay signed in, and no file is written for nothing."""
     reader = keyed.make("read")
     mine, other = signed_in(keyed, reader), signed_in(keyed, reader)
+    assert sees_the_console(keyed, mine)
     ended = keyed.ask("", "DELETE", "/console/session", headers=mine)
     assert "midstream_session=;" in ended.headers["set-cookie"]
     assert not sees_the_console(keyed, mine)
