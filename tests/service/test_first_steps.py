@@ -185,6 +185,48 @@ def test_a_first_key_that_opens_no_console_says_what_does(program, tmp_path, tmp
         assert browser.run("async () => document.querySelector('output button')") is None
 
 
+FOCUS = """async () => {
+    const at = document.activeElement, style = getComputedStyle(at);
+    return { name: at.id || at.value || at.textContent, shown: style.outlineStyle !== "none", checked: at.checked };
+}"""
+TAB, ENTER, SPACE = "\ue004", "\ue007", " "
+STOPS_MAX = 60
+
+
+def tab_to(browser, name):
+    """Press Tab until something has the focus; each stop on the way shows that it has."""
+    for _ in range(STOPS_MAX):
+        browser.press(TAB)
+        focus = browser.run(FOCUS)
+        assert focus["shown"], focus
+        if focus["name"] == name:
+            return focus
+    raise AssertionError(name)
+
+
+def test_a_key_is_made_without_a_mouse(program, tmp_path, tmp_path_factory):
+    """The first stop skips the navigation; every field, choice and button has its turn, and shows it."""
+    (tmp_path / "midstream.toml").write_text("")
+    with started(tmp_path) as screen, chromium(program, tmp_path_factory.mktemp("b")) as browser:
+        shop = Shop(console_of(screen), browser)
+        shop.open("/keys")
+        browser.press(TAB)
+        assert browser.run(FOCUS)["name"] == "To the content"
+        browser.press(ENTER)
+        browser.wait_for("#main")
+        tab_to(browser, "name")
+        browser.press(*"eve")
+        assert tab_to(browser, "read")["checked"] is False
+        browser.press(SPACE)
+        assert tab_to(browser, "admin")["checked"] is True
+        tab_to(browser, "Make the key")
+        browser.press(ENTER)
+        shop.wait_for("shown this once")
+        tab_to(browser, "I have kept it: sign in with it")
+        browser.press(SPACE)
+        wait_until(lambda: "admin, read" in browser.text)
+
+
 def test_the_operator_of_tenants_creates_and_suspends_one(program, tmp_path, tmp_path_factory, pictures):
     """From the key that the terminal names to a tenant that serves, is suspended with a reason, and serves again."""
     with (
@@ -250,9 +292,9 @@ def sign_out(walk, key):
     cookies = walk.browser.do("/cookie", "GET")
     assert key not in json.dumps(cookies)
     walk.open("/session")
-    held = [each for each in walk.browser.do("/cookie", "GET") if each["name"] == "midstream_session"]
+    held = [each for each in walk.browser.do("/cookie", "GET") if each["name"].startswith("midstream_session")]
     assert [(each["httpOnly"], each["sameSite"]) for each in held] == [(True, "Strict")]
     walk.browser.click("form[data-method=DELETE] button")
-    wait_until(lambda: not [each for each in walk.browser.do("/cookie", "GET") if each["name"] == "midstream_session"])
-    sent = {"cookie": f"midstream_session={held[0]['value']}"}
+    wait_until(lambda: held[0]["name"] not in {each["name"] for each in walk.browser.do("/cookie", "GET")})
+    sent = {"cookie": f"{held[0]['name']}={held[0]['value']}"}
     assert walk.api("GET", "/v1/tenants", headers=sent).status_code == 401

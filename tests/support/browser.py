@@ -55,6 +55,11 @@ class Browser:
         found = self.do("/element", using="css selector", value=selector)
         self.do(f"/element/{found[ELEMENT]}/click")
 
+    def press(self, *keys):
+        """Press keys one after another, where the focus is."""
+        strokes = [{"type": each, "value": key} for key in keys for each in ("keyDown", "keyUp")]
+        self.do("/actions", actions=[{"type": "key", "id": "keyboard", "actions": strokes}])
+
     def wait_for(self, path):
         """Return when the window is there, and what it shows is whole."""
         ready = "return document.readyState"

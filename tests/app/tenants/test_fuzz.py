@@ -125,7 +125,7 @@ def random_case(dice, callers):
     if caller.key:
         headers.append(
             (b"cookie", caller.cookie())
-            if dice.random() < 0.1
+            if dice.random() < 0.1 and not caller.origin  # a page of another origin sends no cookie
             else (b"authorization", b"Bearer " + caller.key.encode())
         )
     if caller.origin or dice.random() < 0.02:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from midstream.serving.access.console_session import session_cookie, session_token, sign_in_reply
-from midstream.serving.access.key_ring import KnownKey
+from midstream.serving.access.key_ring import KeyWatch, KnownKey
 from midstream.serving.access.key_sessions import SESSION_S_MAX, SESSIONS_OF_KEY_MAX
 from midstream.serving.http.responses import MOUNTED_AT
 
@@ -25,6 +25,15 @@ from midstream.serving.http.responses import MOUNTED_AT
 def test_one_cookie_is_the_token(cookies, token):
     """Two of that name are none: which one counts would be a guess."""
     assert session_token([(b"cookie", each) for each in cookies]) == token
+
+
+def test_shops_on_two_ports_of_a_host_have_two_cookies():
+    """A browser sends both to each: every shop reads its own, and signs nobody out of the other."""
+    sent = (b"cookie", b"midstream_session_8765=one; midstream_session_8766=two; midstream_session=three")
+    hosts = (b"127.0.0.1:8765", b"[::1]:8766", b"shop.example")
+    assert [session_token([(b"host", host), sent]) for host in hosts] == ["one", "two", "three"]
+    scope = {"headers": [(b"host", b"localhost:8766")]}
+    assert session_cookie(scope, "").startswith("midstream_session_8766=; Max-Age=0; ")
 
 
 def test_cookie_is_kept_from_scripts_and_other_sites():
@@ -104,6 +113,19 @@ def test_signing_out_ends_the_session_at_the_server(keyed):
     before = keyed.file.path.stat().st_mtime_ns
     assert keyed.ask("", "DELETE", "/console/session", headers=mine).status_code == 200
     assert keyed.file.path.stat().st_mtime_ns == before
+
+
+def test_other_processes_of_the_server_know_the_sessions(keyed):
+    """A new one at once, as an unknown token has them look at the file; the end of one half a second later."""
+    keyed.make("read")
+    other = KeyWatch(keyed.file, keyed.clocks.monotonic, keyed.clocks.wall_ms)
+    before = other.ring()
+    sent = signed_in(keyed, keyed.make("read"))
+    token = sent["cookie"].partition("=")[2]
+    assert other.identify_session(before, token).scopes == {"read"}
+    keyed.ask("", "DELETE", "/console/session", headers=sent)
+    keyed.clocks.look()
+    assert other.identify_session(other.ring(), token) is None
 
 
 def test_a_session_ends_by_itself(keyed):

@@ -2,13 +2,14 @@
 
 No script reads the cookie (``HttpOnly``), no page of another site makes the browser send it (``SameSite=Strict``), and
 requests of other sites are refused before the gate by ``Origin`` and Fetch Metadata. A browser sends a cookie to every
-port of a host name: another program there gets a token that ends, and no key. A token of an identity provider ends by
-itself, so it is kept as it came.
+port of a host name: another program there gets a token that ends, and no key. The port is part of the cookie's name, so
+that shops on two ports do not sign each other out. A token of an identity provider ends by itself, so it is kept as it
+came.
 
 Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (SameSite, Max-Age).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from midstream.core.errors import Fault
@@ -28,16 +29,29 @@ _NAME: Final = b"midstream_session"
 _KEY_HEADER: Final = b"x-api-key"
 
 
-def session_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def session_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
     """Return the token in the cookies of a request; empty = there is none, or there are two."""
+    own = cookie_name(headers)
     found = [
         value.strip()
         for name, cookies in headers
         if name == b"cookie"
         for key, _, value in (each.partition(b"=") for each in cookies.split(b";"))
-        if key.strip() == _NAME
+        if key.strip() == own
     ]
     return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def cookie_name(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the name of the cookie at the port that a browser asks: shops on two ports of a host have two.
+
+    Example:
+        >>> cookie_name([(b"host", b"127.0.0.1:8765")]), cookie_name([(b"host", b"shop.example")])
+        (b'midstream_session_8765', b'midstream_session')
+    """
+    host = next((value for name, value in headers if name == b"host"), b"")
+    port = host.rpartition(b":")[2]
+    return _NAME + b"_" + port if port.isdigit() and b":" in host else _NAME
 
 
 def sign_in(scope: Scope, file: KeyFile, now_ms: int) -> str:
@@ -92,7 +106,8 @@ def session_cookie(scope: Scope, token: str, path: str = "") -> str:
     secure = "; Secure" if is_secure else ""
     age = SESSION_S_MAX if token else 0
     below = path or _mounted_at(scope) or "/"
-    return f"{_NAME.decode()}={token}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
+    name = cookie_name(scope.get("headers", ())).decode()
+    return f"{name}={token}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
 
 
 def sign_in_reply(scope: Scope) -> Reply | None:
