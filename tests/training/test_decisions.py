@@ -30,7 +30,7 @@ def test_an_alarm_begins_the_window_anew() -> None:
     for cause, champion in ((Cause("time"), "0002-b"), (Cause(CALIBRATION, 99_000), "0001-a")):
         following = begun_after(ended, WARM, cause, champion, 7 * HOUR_MS)
         assert (following.start, following.since_ms) == ("", 9_000)
-    whole = replace(following, action="kept", because="time", whole_ms=7 * HOUR_MS)
+    whole = replace(ended, because="time", start="", whole_ms=7 * HOUR_MS)
     assert begun_after(whole, WARM, Cause("time"), "0003-c", 8 * HOUR_MS).start == "0003-c"
     again = begun_after(whole, WARM, Cause(CALIBRATION, 99_000), "0003-c", 8 * HOUR_MS)
     assert (again.start, again.since_ms) == ("0003-c", 99_000)
