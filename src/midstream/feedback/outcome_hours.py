@@ -57,15 +57,16 @@ class OutcomeHours:
     def add(self, slates: Slates, placements: Sequence[str]) -> None:
         """Take held slates in, each with its placement or variant; those before the first hour are passed by.
 
-        Cost: some NumPy calls a lot.
+        Cost: 5 ms for 65,000 positions, which is a lot at most.
         """
         served_ms = slates.slate["log_time_ms"].astype(np.int64)
         hour = served_ms // HOUR_MS - self._first_hour
         kept = np.flatnonzero((hour >= 0) & (served_ms <= self._options.now_ms))
         if not len(kept):
             return
-        names = [base_placement(placements[at]) for at in kept.tolist()]
-        number = np.array([self._numbers.setdefault(each, len(self._numbers)) for each in names], dtype=np.int64)
+        names = [placements[at] for at in kept.tolist()]
+        own = {name: self._number(base_placement(name)) for name in set(names)}
+        number = np.array([own[name] for name in names], dtype=np.int64)
         count = len(self._numbers)
         new = np.zeros((5, count - self._sums.shape[1], HOURS))
         self._sums = np.concatenate((self._sums, new), axis=1)
@@ -85,6 +86,9 @@ class OutcomeHours:
         own = [(name, self._sums[:, number]) for name, number in by_slates[:PLACEMENTS_MAX]]
         named: list[tuple[str | None, Real]] = [(None, total), *own]
         return tuple(self._named(name, begin_ms, sums[:, begin:]) for name, sums in named)
+
+    def _number(self, placement: str) -> int:
+        return self._numbers.setdefault(placement, len(self._numbers))
 
     def _named(self, placement: str | None, begin_ms: int, sums: Real) -> HourSeries:
         has_clicks, sells = self._options.clicks != 0, self._options.conversions != 0
