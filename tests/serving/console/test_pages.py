@@ -64,6 +64,14 @@ def test_first_steps_are_open_until_something_is_recorded(shop, tmp_path):
         assert '<details class="steps" open>' in text_of(empty, "")
 
 
+def test_outcomes_without_slates_say_what_makes_them(tmp_path):
+    """No empty tables: which route a page asks, and which events follow."""
+    with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as empty:
+        text = text_of(empty, "/outcomes")
+    assert "No slate is in the figures yet" in text
+    assert "<table" not in text
+
+
 def test_what_somebody_would_see_has_the_size_of_the_placement(shop):
     """A page asks for no number of items of its own."""
     placement = {"sources": [{"kind": "popular"}], "slate_size": 1}
