@@ -137,7 +137,7 @@ def test_series_of_placements_are_bounded(monkeypatch, name):
     metrics = Metrics(CollectorRegistry())
     for each in ("p0", *(f"p{number}" for number in range(4)), "p0", *(f"p{number}" for number in range(4, 7))):
         metrics.observe_answer(each, "full", 5)
-        metrics.rules.of(each, "cap").inc(1)
+        metrics.rules.of(each, "cap").count += 1
         metrics.feature_reads.of(each).observe(0.001)
     found = {dict(labels)["placement"]: n for (each, labels), n in read(metrics).items() if each == f"midstream_{name}"}
     assert found == {"p0": 3, "p4": 1, "p5": 1, "p6": 1}

@@ -65,6 +65,10 @@ class LoopHistograms(Collector):
             found = self._series[labels] = LoopHistogram(self._bounds)
         return found
 
+    def remove(self, *labels: str) -> None:
+        """Forget the series of some labels."""
+        del self._series[labels]
+
     def collect(self) -> Iterable[Metric]:
         """Return one family with the buckets, the number and the sum of each series."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
@@ -90,6 +94,10 @@ class LoopCounters(Collector):
         if found is None:
             found = self._series[labels] = LoopCounter()
         return found
+
+    def remove(self, *labels: str) -> None:
+        """Forget the series of some labels."""
+        del self._series[labels]
 
     def collect(self) -> Iterable[Metric]:
         """Return one family with a sample a series."""

@@ -9,7 +9,7 @@ registry is given, not the library's global one, so that several engines can liv
 
 from collections.abc import Iterator, Mapping
 from math import nan
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
@@ -23,6 +23,7 @@ from midstream.monitoring.series import Series, sums_of
 from midstream.monitoring.totals import Totals
 from midstream.monitoring.training_metrics import TrainingMetrics
 
+M = TypeVar("M", Counter, Gauge)
 EventOutcome = Literal["recorded", "duplicate", "conflict", "refused", "rejected"]
 EVENT_OUTCOMES: tuple[EventOutcome, ...] = ("recorded", "duplicate", "conflict", "refused", "rejected")
 
@@ -74,15 +75,6 @@ class Metrics:
         self._describe_running()
         self._of_outcomes = {outcome: self._events.of(outcome) for outcome in EVENT_OUTCOMES}
         self._of_requests: dict[tuple[str, int], tuple[LoopHistogram, LoopCounter]] = {}
-        self._of_answers = Series(self._answers, _TIERS * _PLACEMENTS_MAX)
-        self._of_items = Series(self._slate_items, _PLACEMENTS_MAX)
-        self.compiled_answers = Series(self._compiled_answers, _PLACEMENTS_MAX)
-        self.compiled_overruns = Series(self._compiled_overruns, _PLACEMENTS_MAX)
-        self.rules = Series(self._rule_actions, _RULES_MAX)
-        self.feature_reads = Series(self._feature_read_seconds, _PLACEMENTS_MAX)
-        self.failures = Series(self._failures, _PARTS_MAX)
-        self.overruns = Series(self._overruns, _PARTS_MAX)
-        self.benched = Series(self._benched, _PARTS_MAX)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -99,6 +91,14 @@ class Metrics:
         made = LoopHistograms(f"midstream_{name}", documentation, bounds, labels)
         self.registry.register(made)
         return made
+
+    def _slates(self, name: str, documentation: str, series_max: int = 0, *more: str) -> Series[LoopCounter]:
+        made = LoopCounters(f"midstream_{name}", documentation, ("placement", *more))
+        self.registry.register(made)
+        return Series(made.of, made.remove, series_max or _PLACEMENTS_MAX)
+
+    def _parts(self, metric: M) -> Series[M]:
+        return Series(metric.labels, metric.remove, _PARTS_MAX)
 
     def _describe_events(self) -> None:
         self._events = LoopCounters("midstream_events", "Events by what became of them.", ("outcome",))
@@ -180,17 +180,17 @@ class Metrics:
         )
         self._answers_running = self._gauge("answers_running", "Answers being made.")
         self._answers_waiting = self._gauge("answers_waiting", "Questions that wait for a place among them.")
-        self._answers = self._counter("answers", "Slates by placement and tier.", "placement", "tier")
-        self._compiled_answers = self._counter(
-            "compiled_answers", "Slates that the kernel of compiled plans made.", "placement"
+        self._answers = self._slates("answers", "Slates by placement and tier.", _TIERS * _PLACEMENTS_MAX, "tier")
+        self.compiled_answers = self._slates("compiled_answers", "Slates that the kernel of compiled plans made.")
+        self.compiled_overruns = self._slates(
+            "compiled_overruns", "Calls of that kernel that took longer than a part may."
         )
-        self._compiled_overruns = self._counter(
-            "compiled_overruns", "Calls of that kernel that took longer than a part may.", "placement"
-        )
-        self._slate_items = self._histogram("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
-        self._feature_read_seconds = self._histogram(
+        sizes = self._loop_histograms("slate_items", "Items of a slate.", _SLATE_ITEMS, "placement")
+        self._slate_items = Series(sizes.of, sizes.remove, _PLACEMENTS_MAX)
+        reads = self._loop_histograms(
             "feature_read_seconds", "Time of reading the features of all candidates.", _READ_SECONDS, "placement"
         )
+        self.feature_reads = Series(reads.of, reads.remove, _PLACEMENTS_MAX)
         self._feature_nulls = self._gauge("feature_null_ratio", "Share of newest served items without it.", "feature")
         self._feature_mean = self._gauge("feature_mean", "Mean of the newest served items that have it.", "feature")
         self._feature_psi = self._gauge(
@@ -199,11 +199,12 @@ class Metrics:
         self._feature_ks = self._gauge(
             "feature_ks", "Largest distance of their distribution function from the baseline's.", "feature"
         )
-        self._failures = self._counter("part_failures", "Parts of a plan that did not answer.", "part")
-        self._overruns = self._counter("part_overruns", "Parts that held the thread longer than they may.", "part")
-        self._benched = self._gauge("part_benched", "1 while a part is left out.", "placement", "part")
-        self._rule_actions = self._counter(
-            "rule_actions", "What rules of slates moved, dropped or could not do.", "placement", "rule"
+        failures = self._counter("part_failures", "Parts of a plan that did not answer.", "part")
+        overruns = self._counter("part_overruns", "Parts that held the thread longer than they may.", "part")
+        benched = self._gauge("part_benched", "1 while a part is left out.", "placement", "part")
+        self.failures, self.overruns, self.benched = self._parts(failures), self._parts(overruns), self._parts(benched)
+        self.rules = self._slates(
+            "rule_actions", "What rules of slates moved, dropped or could not do.", _RULES_MAX, "rule"
         )
 
     def _describe_running(self) -> None:
@@ -368,8 +369,8 @@ class Metrics:
 
     def observe_answer(self, placement: str, tier: str, items: int) -> None:
         """Note one slate: its placement, its tier (``full``, ``reduced``, ``floor``), its length."""
-        self._of_answers.of(placement, tier).inc()
-        self._of_items.of(placement).observe(items)
+        self._answers.of(placement, tier).count += 1
+        self._slate_items.of(placement).observe(items)
 
     def set_feature(self, name: str, *, null_ratio: float, mean: float) -> None:
         """Set the statistics of one column of features among the newest served items; NaN = undefined."""

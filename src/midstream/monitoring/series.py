@@ -1,12 +1,12 @@
 """Bounded label sets of one metric: placements set while a server runs would add new ones without end."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from prometheus_client import Counter
-from prometheus_client.metrics import MetricWrapperBase
 
-M = TypeVar("M", bound=MetricWrapperBase)
+M = TypeVar("M")
 
 
 class Series(Generic[M]):
@@ -15,9 +15,10 @@ class Series(Generic[M]):
     They are kept here since the metric takes longer to find one by its labels than to count in it.
     """
 
-    def __init__(self, metric: M, series_max: int) -> None:
-        """Keep at most ``series_max`` series of a metric with labels."""
-        self._metric = metric
+    def __init__(self, make: Callable[..., M], remove: Callable[..., None], series_max: int) -> None:
+        """Keep at most ``series_max`` series, which a metric makes and removes by their labels."""
+        self._make = make
+        self._remove = remove
         self._series_max = series_max
         self._of: OrderedDict[tuple[str, ...], M] = OrderedDict()
 
@@ -29,8 +30,8 @@ class Series(Generic[M]):
             return found
         if len(self._of) >= self._series_max:
             oldest, _ = self._of.popitem(last=False)
-            self._metric.remove(*oldest)
-        found = self._of[labels] = self._metric.labels(*labels)
+            self._remove(*oldest)
+        found = self._of[labels] = self._make(*labels)
         return found
 
 

@@ -210,7 +210,7 @@ class CompiledSlates:
         if (trace := current()) is not None:
             note_kernel_answer(trace, compiled, stamp.request_id, told.scorer)
         live.metrics.observe_answer(plan.name, FULL, compiled.counts[room.CHOSEN])
-        live.metrics.compiled_answers.of(plan.name).inc()
+        live.metrics.compiled_answers.of(plan.name).count += 1
         fold, given = live.fold, asked.given
         return EncodedSlate(
             request_id=stamp.request_id,
@@ -317,7 +317,7 @@ class CompiledSlates:
         """Count what the parts behind the cut did; return what the record has of them."""
         live, metrics, features = self._live, self._live.metrics, scored.features
         for rule, count in composed.counts_by_rule():
-            metrics.rules.of(plan.name, rule).inc(count)
+            metrics.rules.of(plan.name, rule).count += count
         kept: tuple[tuple[str, ...], bytes] = (), b""
         if features is not None:
             metrics.feature_reads.of(plan.name).observe(scored.read_s)
@@ -393,7 +393,7 @@ class CompiledSlates:
         if took_s <= budget_s:
             return
         now = host.monotonic()
-        self._live.metrics.compiled_overruns.of(plan.name).inc()
+        self._live.metrics.compiled_overruns.of(plan.name).count += 1
         self._suspected_until[plan.name] = now + self._live.guards.bench_s
         if worked_s is not None and self._worked_s() - worked_s > budget_s:
             self._slow_until[plan.name] = now + self._live.guards.bench_s

@@ -174,7 +174,7 @@ def note(served: Served, placement: str, metrics: Metrics, values: FeatureValues
     for each in served.traces:  # a Counter takes 5 µs to look at what it is given
         counts[each.rule] = counts.get(each.rule, 0) + 1
     for rule, count in counts.items():
-        metrics.rules.of(placement, rule).inc(count)
+        metrics.rules.of(placement, rule).count += count
     if served.features is not None:
         metrics.feature_reads.of(placement).observe(served.feature_read_s)
     if served.features is not None and is_sampled(served.query.seed, WATCHED_SHARE, WATCHED):
