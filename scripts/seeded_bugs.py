@@ -536,9 +536,11 @@ BUGS = (
         "acknowledge_before_sync",
         (
             Edit(
-                "engine/engine.py",
-                "            copies = await done_by(ticket, until, self.host.monotonic)\n",
-                "            copies = ()\n",
+                "engine/ingest/event_recording.py",
+                "            if has_rows and admitted.is_new:",
+                "            if has_rows and admitted.is_new:\n"
+                "                return self._acknowledged(admitted, ())\n"
+                "            if has_rows and admitted.is_new:",
             ),
         ),
         ENGINE,
@@ -1145,8 +1147,8 @@ BUGS = (
         (
             Edit(
                 "engine/ingest/ingest_service.py",
-                "            async with turn:\n                work",
-                "            if turn:\n                work",
+                "        async with turn:\n            work",
+                "        if turn:\n            work",
             ),
         ),
         BULK,
@@ -1212,9 +1214,9 @@ BUGS = (
         "duplicate_does_not_wait",
         (
             Edit(
-                "engine/engine.py",
-                "            await done_by(first_copy, until, self.host.monotonic)\n",
-                "            _ = first_copy\n",
+                "engine/ingest/event_recording.py",
+                "                await done_by(first_copy, until, monotonic)\n",
+                "                _ = first_copy\n",
             ),
         ),
         FUZZ,
@@ -1224,9 +1226,9 @@ BUGS = (
         (
             Edit(
                 "engine/ingest/writer.py",
-                "        try:\n            self._log.append(batch)\n",
-                "        self._deliver(Written(first, batch, entries, None, 0.0, prints))\n"
-                "        try:\n            self._log.append(batch)\n",
+                "        try:\n            log.append(batch)\n",
+                "        self._deliver(WrittenFrame(first, batch, entries, None, 0.0, prints))\n"
+                "        try:\n            log.append(batch)\n",
             ),
         ),
         FUZZ,
@@ -1357,7 +1359,13 @@ BUGS = (
     ),
     Bug(  # 2
         "act_before_the_slate_that_it_follows_from",
-        (Edit("engine/engine.py", "self._outbox.submit(QueueEntry(", "self._writer.submit(QueueEntry("),),
+        (
+            Edit(
+                "engine/ingest/event_recording.py",
+                "self._outbox.submit(entry)",
+                "self._outbox._writer.submit(entry)",
+            ),
+        ),
         FUZZ,
     ),
     Bug(  # 36

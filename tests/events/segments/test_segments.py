@@ -632,3 +632,24 @@ def test_sound_frames_are_told_from_others(count, is_packed):
     assert head_at(frame, 0, 78) is None
     assert head_at(frame, 8, 77) is None
     assert head_at(frame[: frames.HEAD_BYTES - 1], 0, 77) is None
+
+
+@pytest.mark.parametrize(
+    "event_id, packing",
+    [
+        pytest.param("e7-1234-{:09d}", "_LZ4", id="ids of their own"),
+        pytest.param("e#{}", "_ZSTD", id="items of one event"),
+        pytest.param("", "_ZSTD", id="no ids"),
+        pytest.param("{:x}", "_ZSTD", id="ids too short to say what came"),
+    ],
+)
+def test_lz4_alone_packs_what_clients_sent_in_full(event_id, packing):
+    """Zstandard is tried where LZ4 might leave more than twice what came, and packs what repeats better."""
+    events = [
+        Event(1, event_id=event_id.format(each), user_id=f"u{each * 7919 % 10**6:07d}", item_id=f"i{each * 31:07d}")
+        for each in range(100)
+    ]
+    body = body_of(build(events))
+    assert body.packing == getattr(frames, packing)
+    if packing == "_LZ4":
+        assert body.packed_bytes <= 2 * sum(len(each.event_id) + 4 for each in events)

@@ -110,7 +110,7 @@ class RecordedBatch(NamedTuple):
 def count_without_dedupe(batch: EventBatch) -> int:
     """Return how many rows have neither an event id nor a time, and so count again when they are sent again."""
     id_lengths = batch.rows["event_id_length"]
-    if has_all(id_lengths):
+    if id_lengths.item() if len(id_lengths) == 1 else has_all(id_lengths):
         return 0
     return int(np.count_nonzero((id_lengths == 0) & ((batch.rows["flags"] & TIME_SENT) == 0)))
 
@@ -131,7 +131,9 @@ def admit(
     admitted = AdmittedBatch(decoded.batch, decoded.event_index, decoded.rejected, decoded.event_count, part)
     if not takes_reserved and PROBE_TEXT in decoded.batch.text:
         admitted = _without_reserved(admitted)
-    return _without_foreign(admitted, is_ours) if has_any(admitted.batch.rows["request_id_length"]) else admitted
+    lengths = admitted.batch.rows["request_id_length"]
+    has_requests = lengths.item() > 0 if len(lengths) == 1 else has_any(lengths)
+    return _without_foreign(admitted, is_ours) if has_requests else admitted
 
 
 def _without_reserved(admitted: AdmittedBatch) -> AdmittedBatch:

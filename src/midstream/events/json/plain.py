@@ -20,6 +20,8 @@ from midstream.events.wire import Accept
 
 PLAIN_BYTES_MIN = 1_024
 """A shorter body is decoded before the kernel's arguments are laid out: 20 µs."""
+EVENT_BYTES_MIN = 40
+"""Of a plain event and the comma behind it: ``{"type":"a","item_id":"b","user_id":"c"},``; so many rows are enough."""
 _COUNTS = 5
 _ZEROS = b"\0" * SLACK
 _Types: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
@@ -85,7 +87,7 @@ def plain_list(body: bytes, start: int, end: bytes, accept: Accept) -> EventBatc
     types = _types_of(accept.actions, accept.open_types)
     if not len(types[2]):
         return None
-    rows = np.empty(min(_count(body, b"{"), accept.limits.events_max + 1), dtype=ROW)
+    rows = np.empty(min(len(body) // EVENT_BYTES_MIN, accept.limits.events_max) + 1, dtype=ROW)
     arena = np.empty(len(body) + SLACK, dtype=np.uint8)
     counts = np.empty(_COUNTS, dtype=np.int64)
     stop = parse_list(_ended(body), start, *types, _limits_of(accept), rows, arena, _scratch(), counts)

@@ -18,8 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from midstream.core.errors import AppendFailed, DiskFull, LogDamaged
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.disk import NO_ROOM, Bytes, Disk
@@ -330,7 +328,7 @@ class SegmentLog:
 
     def _check(self, batch: EventBatch) -> None:
         times = batch.rows["log_time_ms"]
-        if times.item(0) < self._tail.log_time_ms or (len(times) > 1 and bool(np.any(times[1:] < times[:-1]))):
+        if times.item(0) < self._tail.log_time_ms or (len(times) > 1 and (times[1:] < times[:-1]).any()):
             message = f"log time goes back, within the batch or from {self.last_log_time_ms}"
             raise ValueError(message)
 
