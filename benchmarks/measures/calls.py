@@ -42,6 +42,10 @@ class Calls:
         """Count in this thread, the event loop's."""
         self._loop.enable()
 
+    def end(self) -> None:
+        """Count no more in this thread."""
+        self._loop.disable()
+
     def _begin(self, _frame: FrameType, _event: str, _argument: object) -> None:
         sys.setprofile(None)
         if threading.current_thread().name == LOG_THREAD:
@@ -115,7 +119,7 @@ def rest(calls: Calls) -> None:
 def main() -> None:
     """Serve, count and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=1_000)
+    parser.add_argument("--requests", type=int, default=500)
     options = parser.parse_args()
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, socket.socket() as each:
@@ -132,6 +136,8 @@ def main() -> None:
         except SystemExit as end:
             if end.code:
                 raise
+        finally:
+            calls.end()
     print(json.dumps(found))
 
 

@@ -350,7 +350,7 @@ def key_gate(bench: Bench, checkout: Checkout) -> dict[str, float]:
 
 def calls(bench: Bench, checkout: Checkout) -> dict[str, float]:
     """Calls of Python and C of a request with events, which no noise touches."""
-    told = options({"requests": 50 if bench.sizes.is_short else 1_000})
+    told = options({"requests": 50 if bench.sizes.is_short else 500})
     found = child(checkout, HERE / "calls.py", told)
     return {"calls of a request with one event": found["one"], "… with 100 events in one body": found["many"]}
 

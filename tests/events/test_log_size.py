@@ -203,7 +203,7 @@ def test_packed_commits_hold_what_was_appended(name):
 def test_commits_that_cannot_be_unpacked_are_damage(monkeypatch):
     """A body that was written wrongly has a right checksum: it is named as damage and no events come of it."""
     packed = frames._packed
-    monkeypatch.setattr(frames, "_packed", lambda body: (packed(body)[0], b"\xff" * 99))
+    monkeypatch.setattr(frames, "_packed", lambda body, batch: (packed(body, batch)[0], b"\xff" * 99))
     disk = ForgetfulDisk()
     log = SegmentLog(Path("/data/log"), disk, bytes(16))
     log.append(build([Event(1, event_id=f"{at}", body=b"context") for at in range(50)]))

@@ -48,7 +48,7 @@ _LZ4_RATIO_MAX = 16
 """Where LZ4 makes a sixteenth or less of a body, Zstandard packs it: LZ4 takes a byte for each 255 that repeat, so a
 hundred items with a context of 4 KiB would be 2.03 times what came, and such bodies pack at 7 GB/s in either."""
 _LZ4_RATIO_MIN = 5
-"""Where LZ4 leaves a fifth or more, Zstandard is tried as well: LZ4 passes by repeats whose first bytes collide in its
+"""Where LZ4 leaves a fifth or more, and that may be more than twice what came, Zstandard is tried as well: LZ4 passes by repeats whose first bytes collide in its
 table, so 55 rows of an event with long ids of few letters were 2.4 times what came; Zstandard makes a fifth of that."""
 _BESIDE_ID_BYTES = 4
 _AS_IT_IS, _LZ4, _ZSTD = 0, 1, 2
@@ -152,7 +152,7 @@ def body_of(batch: EventBatch) -> FrameBody:
     parts: tuple[Bytes, ...] = (rows, batch.text)
     packing, packed = _AS_IT_IS, b""
     if count >= PACKED_EVENTS_MIN and size >= PACKED_BODY_BYTES_MIN:
-        packing, packed = _packed(b"".join(parts), _enough(batch))
+        packing, packed = _packed(b"".join(parts), batch)
     if packing != _AS_IT_IS:
         parts = (packed,)
     packed_bytes = len(packed)
@@ -245,11 +245,11 @@ def _enough(batch: EventBatch) -> int:
     return 2 * (int(lengths.sum()) + _BESIDE_ID_BYTES * len(lengths))
 
 
-def _packed(body: bytes, enough: int) -> tuple[int, bytes]:
-    """Return a body packed and how; ``_AS_IT_IS`` where that saves less than an eighth. ``enough`` as above."""
+def _packed(body: bytes, batch: EventBatch) -> tuple[int, bytes]:
+    """Return the body of a batch packed and how; ``_AS_IT_IS`` where that saves less than an eighth."""
     found: bytes = _codec(_LZ4).compress(body, asbytes=True)
-    packing = _LZ4
-    if len(found) > enough and not _LZ4_RATIO_MIN < len(body) / len(found) < _LZ4_RATIO_MAX:
+    packing, ratio = _LZ4, len(body) / len(found)
+    if ratio >= _LZ4_RATIO_MAX or (ratio <= _LZ4_RATIO_MIN and len(found) > _enough(batch)):
         other: bytes = _codec(_ZSTD).compress(body, asbytes=True)
         if len(other) < len(found):
             packing, found = _ZSTD, other
