@@ -48,8 +48,9 @@ _LZ4_RATIO_MAX = 16
 """Where LZ4 makes a sixteenth or less of a body, Zstandard packs it: LZ4 takes a byte for each 255 that repeat, so a
 hundred items with a context of 4 KiB would be 2.03 times what came, and such bodies pack at 7 GB/s in either."""
 _LZ4_RATIO_MIN = 5
-"""Where LZ4 leaves a fifth or more, and that may be more than twice what came, Zstandard is tried as well: LZ4 passes by repeats whose first bytes collide in its
-table, so 55 rows of an event with long ids of few letters were 2.4 times what came; Zstandard makes a fifth of that."""
+"""Where LZ4 leaves a fifth or more, which may be more than twice what came, Zstandard is tried as well: LZ4 passes by
+repeats whose first bytes collide in its table, so 55 rows of an event with long ids of few letters were 2.4 times what
+came; Zstandard makes a fifth of that."""
 _BESIDE_ID_BYTES = 4
 _AS_IT_IS, _LZ4, _ZSTD = 0, 1, 2
 _ZSTD_LEVEL = 1
