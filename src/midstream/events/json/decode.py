@@ -61,7 +61,8 @@ class Rejected:
     """Whether it becomes a dead letter, where those are kept."""
 
 
-class Decoded(msgspec.Struct, frozen=True, eq=False):
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
     """A request's events: valid and rejected ones."""
 
     batch: EventBatch
