@@ -96,6 +96,17 @@ def test_a_version_is_compared_with_itself() -> None:
     assert [*watch.drifts({})] == []
 
 
+def test_slates_of_a_canary_count_for_the_version_at_its_placement() -> None:
+    """So a change right after a promotion is seen: the champion of now filled slates of its canary before."""
+    random = np.random.default_rng(5)
+    chance, first = np.full(COUNT, 0.3), 3 * COUNT // 4
+    slates, forecasts = day(random, chance, np.where(np.arange(COUNT) < first, 0.3, 0.1))
+    watch = CalibrationWatch(CLICK, SEEN, HOUR_MS // 2, NOW)
+    watch.add(slates, ["home@t0001-ranker.candidate"] * first + ["home"] * (COUNT - first))
+    (found,) = watch.drifts(forecasts)
+    assert (found.placement, found.is_alarm) == ("home", True)
+
+
 def test_what_nobody_saw_is_no_prediction_that_failed() -> None:
     """Where impressions are logged a first place counts that was seen; young slates and late acts do not count."""
     random = np.random.default_rng(5)

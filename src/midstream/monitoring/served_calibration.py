@@ -25,6 +25,7 @@ from midstream.models.rows.calibration import probabilities
 from midstream.monitoring.served_drift import CHANGE_MIN, DAY_MS, LEVEL, UNITS_MIN, ratio_by_unit
 from midstream.state.outcomes.outcome_fold import NEVER
 from midstream.state.outcomes.outcomes import Slates
+from midstream.state.outcomes.slate_groups import base_placement
 
 NEWEST: Final = 0.25
 """Share of the slates that are now: a quarter of a day where they come evenly."""
@@ -113,7 +114,10 @@ class CalibrationWatch:
     _parts: list[_Part] = field(default_factory=list[_Part])
 
     def add(self, slates: Slates, placements: Sequence[str]) -> None:
-        """Take held slates in, each with its placement. Cost: some NumPy calls a lot."""
+        """Take held slates in, each with its placement; a variant of an experiment counts for what was asked.
+
+        Cost: some NumPy calls a lot.
+        """
         told = slates.slate
         served_ms = told["log_time_ms"].astype(np.int64)
         counts = (served_ms + self.settle_ms <= self.now_ms) & (served_ms > self.now_ms - DAY_MS) & (told["length"] > 0)
@@ -122,7 +126,9 @@ class CalibrationWatch:
         row = slates.outcome[told["first"][counts]]
         after_ms = row["acted_after_ms"]
         in_time = (after_ms != NEVER) & (after_ms <= self.settle_ms)
-        number = np.array([self._placements.setdefault(each, len(self._placements)) for each in placements])
+        number = np.array(
+            [self._placements.setdefault(base_placement(each), len(self._placements)) for each in placements]
+        )
         self._parts.append(
             _Part(
                 told["log_position"][counts].astype(np.int64),
