@@ -2,10 +2,15 @@
 
 import importlib
 import json
+import math
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -251,3 +256,135 @@ def test_a_row_is_the_ratio_of_each_round(beside):
     row = beside.row_of("slate", "a snapshot", turns)
     assert "× 2.00 (2.00 to 2.00)" in row.value
     assert row.value.endswith("0 came to an end; 6 refused or failed")
+
+
+@pytest.fixture
+def engines(monkeypatch):
+    """The comparison with other engines: what measures, and what builds and starts them."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return SimpleNamespace(**{name: importlib.import_module(name) for name in ("engines_beside", "engine_peers")})
+
+
+def test_a_path_without_an_engine_is_refused_in_four_parts(engines, tmp_path):
+    """A wrong path would else be built for minutes, or leave the engine out without a word."""
+    with pytest.raises(engines.engine_peers.PathRefused) as refused:
+        engines.engine_peers.program(engines.engine_peers.GORSE, tmp_path)
+    where, came, right, page = str(refused.value).splitlines()
+    assert (where, str(tmp_path) in came, "cmd/gorse-in-one" in right) == ("--gorse", True, True)
+    assert page.endswith("benchmarks#other-engines-beside-it")
+
+
+def test_a_tree_is_built_once_and_a_program_is_taken_as_it_is(engines, tmp_path):
+    """A second run measures what the first one built; no path = the engine is left out."""
+    (tmp_path / "marker").write_text("")
+    building = "import pathlib; path = pathlib.Path('built'); path.write_text('1'); path.chmod(0o755)"
+    peer = engines.engine_peers.Peer("gorse", "marker", "built", (sys.executable, "-c", building), {})
+    assert engines.engine_peers.program(peer, tmp_path) == tmp_path / "built"
+    (tmp_path / "built").write_text("2")
+    assert engines.engine_peers.program(peer, tmp_path).read_text() == "2"
+    assert engines.engine_peers.program(peer, tmp_path / "built") == tmp_path / "built"
+    assert engines.engine_peers.program(peer, None) is None
+
+
+def test_a_server_of_another_project_ends_with_its_block(engines, tmp_path):
+    """It is ended by its own process id; one that does not start is named with its last lines."""
+    port = engines.engine_peers.free_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with engines.engine_peers.running(command, tmp_path, port, "/") as server:
+        assert server.process.poll() is None
+    assert server.process.poll() is not None
+    fails = [sys.executable, "-c", "raise SystemExit('no such database')"]
+    with (
+        pytest.raises(RuntimeError, match="no such database"),
+        engines.engine_peers.running(fails, tmp_path, port, "/"),
+    ):
+        pass
+
+
+def test_clicks_are_the_events_of_the_world(engines, tmp_path):
+    """Every engine has the same events: each click once, in log order, with its session."""
+    world = engines.engine_peers.World(items=50, users=20, sessions=40, events=200)
+    engines.engine_peers.write_clicks(tmp_path / "clicks", world)
+    lines = [line.split("\t") for line in (tmp_path / "clicks").read_text().splitlines()]
+    _, item, session = engines.engine_peers.interactions(world)
+    assert lines[0] == ["SessionId", "ItemId", "Time"]
+    assert [(int(s), int(i)) for s, i, _ in lines[1:]] == list(zip(session.tolist(), item.tolist(), strict=True))
+    times = [float(time) for _, _, time in lines[1:]]
+    assert times == sorted(times)
+
+
+@pytest.fixture
+def late_engine():
+    """An engine whose answers have an event's item ``late`` questions after it; 0 = never."""
+
+    class Late(BaseHTTPRequestHandler):
+        protocol_version, late, asked, item = "HTTP/1.1", 0, 0, None
+
+        def do_POST(self):
+            cls = type(self)
+            told = self.path.removeprefix("/event/")
+            if self.path == "/question":
+                cls.asked += 1
+                seen = cls.item is not None and cls.late and cls.asked >= cls.late
+                content = json.dumps(["popular", *([cls.item] if seen else [])]).encode()
+            else:
+                cls.item, cls.asked, content = told, 0, b"{}"
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            """Keep the output of the tests clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Late) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_port, Late
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("late", [1, 3, 0])
+def test_the_time_of_an_event_ends_with_the_first_answer_that_has_it(engines, late_engine, monkeypatch, late):
+    """An answer without it is asked again, up to the bound; what never comes is infinite and not the bound."""
+    port, handler = late_engine
+    handler.late = late
+    monkeypatch.setattr(engines.engines_beside, "FRESH_USERS", 1)
+    monkeypatch.setattr(engines.engines_beside, "FRESH_S_MAX", 10 if late else 0.3)
+    contestant = engines.engine_peers.Contestant(
+        "late",
+        SimpleNamespace(port=port),
+        Path(),
+        list,
+        (),
+        lambda _, item: f"POST /event/{item} HTTP/1.1\r\nhost: x\r\n\r\n".encode(),
+        lambda _: b"POST /question HTTP/1.1\r\nhost: x\r\n\r\n",
+    )
+    seen = engines.engines_beside.times_until_seen(contestant)
+    assert len(seen) == 1
+    assert math.isfinite(seen[0]) == bool(late)
+    assert not late or handler.asked == late
+
+
+def test_an_answer_without_success_ends_the_comparison(engines, late_engine):
+    """An engine that refuses would else be measured as a fast one."""
+    port, _ = late_engine
+    with (
+        closing(socket.create_connection(("127.0.0.1", port))) as connection,
+        pytest.raises(RuntimeError, match="501"),
+    ):
+        engines.engines_beside.exchanged(connection, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+
+@pytest.mark.slow
+def test_the_comparison_runs_with_midstream_alone():
+    """Engines without a path are named as left out; ours has its line, full answers and no errors."""
+    size = ["--events", "5000", "--users", "500", "--items", "300", "--seconds", "0.3", "--turns", "1", "--rate", "5"]
+    command = [sys.executable, str(FOLDER / "engines_beside.py"), *size]
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=SHORT_S_MAX, check=False)
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == ["gorse is left out", "serenade is left out"]
+    cells = [cell.strip() for cell in lines[-1].strip("|").split("|")]
+    assert (cells[0], cells[4], "inf" in cells[5]) == ("midstream", "20.0", False)
