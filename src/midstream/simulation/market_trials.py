@@ -99,7 +99,7 @@ def run_market(trial: MarketTrial, worked_s: Callable[[], float], *, with_bad: b
         worked_s: Processor time so far, in seconds.
         with_bad: Also offer them.
 
-    Cost: 7 s for 21 days of 16,000 visits.
+    Cost: 25 s for 21 days of 16,000 visits.
     """
     market, learner, serving = open_market(trial.market), trial.learner, trial.serving
     loop = _opened(market, trial, worked_s)
