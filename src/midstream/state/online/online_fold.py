@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from midstream.core.fold_step import ServedSlates
 from midstream.core.kinds import Kind
+from midstream.core.types import Mask
 from midstream.state.online.bins_parser import SlateBins, WantedBins, find_bins
+from midstream.state.online.part_lanes import LANES, step_lanes, weight_at
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
-from midstream.state.outcomes.outcome_columns import OutcomeColumns
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
-from midstream.state.structures.hashing import hash_id
+from midstream.state.structures.hashing import IdKey, hash_id
 from midstream.state.structures.kernel import inlined, kernel, signed
 from midstream.state.structures.logistic import logistic
 
@@ -52,8 +53,6 @@ ALPHA, BETA, L1, L2 = range(4)
 """Places in ``rates``."""
 PARTS_AND_BIAS: Final = 2
 """Of a row beside its inputs: its position, and the bias."""
-LANES: Final = 4
-"""Parts whose weights are added side by side: one sum after another would be most of what a row waits for."""
 PLACES: Final = 64
 """Positions with a weight of their own, as in ``models.rows.ftrl``."""
 _SERVED, _INTERACTION, _IMPRESSION = int(Kind.SERVED), int(Kind.INTERACTION), int(Kind.IMPRESSION)
@@ -64,6 +63,24 @@ _NEVER: Final = 2**62
 Rows = NDArray[np.void]
 Real = NDArray[np.float64]
 Numbers = NDArray[np.int64]
+
+
+class OnlineColumns(NamedTuple):
+    """Columns of an ``IndexedBatch`` that are folded, and of its source, all (n,).
+
+    Those of ``OutcomeColumns`` that are read here: an array takes 0.2 µs to hand to a kernel.
+    """
+
+    kind: NDArray[np.uint8]
+    folded: Mask
+    action: NDArray[np.int16]
+    item_hash: NDArray[np.uint64]
+    request_hash: NDArray[np.uint64]
+    log_time_ms: Numbers
+    rows: Rows
+    text: NDArray[np.uint8]
+    key: IdKey
+    """Of ids."""
 
 
 class Learning(NamedTuple):
@@ -85,10 +102,8 @@ class Learning(NamedTuple):
     totals: Numbers
     is_click: NDArray[np.bool_]
     """Of each configured action, whether it makes a row a click. No part of what is learned, but of the settings."""
-    room: Real
-    """For a row: the columns of ``sums`` of its parts, (4, inputs + 2 and what is left to ``LANES``)."""
     parts: Numbers
-    """Likewise: the places of its parts."""
+    """For a row: the places of its parts in ``sums``, (inputs + 2 and what is left to ``LANES``)."""
 
 
 @kernel
@@ -97,7 +112,7 @@ def fold_online(
     stop: int,
     wait_ms: int,
     window_ms: int,
-    columns: OutcomeColumns,
+    columns: OnlineColumns,
     slates: ServedSlates,
     wanted: WantedBins,
     held: Learning,
@@ -116,16 +131,19 @@ def fold_online(
     """
     columns, slates, held = borrowed((columns, slates, held))
     slate, due = 0, _due(wait_ms, window_ms, held)
+    known, place = _NONE, -1
     requests, kinds, folded, log_time_ms = columns.request_hash, columns.kind, columns.folded, columns.log_time_ms
     for i in range(start, stop):
         now = signed(log_time_ms[i])
         if now >= due:
             _pass_time(now, wait_ms, window_ms, held)
             due = _due(wait_ms, window_ms, held)
+            known = _NONE
         request, kind = requests[i], kinds[i]
         if request == _NONE or not folded[i]:
             continue
-        place = find(request, held.slates["request"], held.table)
+        if request != known:  # outcomes of one slate mostly come together: it is looked up once
+            known, place = request, find(request, held.slates["request"], held.table)
         if kind == _SERVED:
             while slate < len(slates.event) and slates.event[slate] < i:
                 slate += 1
@@ -134,6 +152,7 @@ def fold_online(
                 if found.first >= 0:
                     _open(request, now, slate, found, columns.text, slates, wait_ms, held)
                     due = _due(wait_ms, window_ms, held)
+                    known = _NONE
         elif kind == _IMPRESSION or (kind == _INTERACTION and columns.action[i] >= 0):
             number = -1 if kind == _IMPRESSION else signed(columns.action[i])
             item = columns.item_hash[i]
@@ -176,7 +195,7 @@ def weigh_all(held: Learning) -> None:
         _weigh(part, held)
 
 
-@kernel
+@inlined
 def _due(wait_ms: int, window_ms: int, held: Learning) -> int:
     """Return from which log time on a slate has waited long enough or is too old, or what waits for one is."""
     count, settled, found = signed(held.rings[0]["count"]), held.numbers[SETTLED], _NEVER
@@ -199,7 +218,7 @@ def _wait(request: np.uint64, item: np.uint64, number: int, now: int, held: Lear
     await_slate(request, item, -1, _NONE, number, _NO_WORTH, 0, now, rows, table, meta)
 
 
-@kernel
+@inlined
 def _pass_time(now: int, wait_ms: int, window_ms: int, held: Learning) -> None:
     """Settle what has waited long enough, and let go what is too old."""
     rings, meta = held.rings, held.waiting_meta
@@ -214,11 +233,12 @@ def _pass_time(now: int, wait_ms: int, window_ms: int, held: Learning) -> None:
         drop_oldest(held.waiting, held.waiting_table, meta)
 
 
-@kernel
+@inlined
 def _settle(place: int, held: Learning) -> None:
-    """Learn what was seen of a slate and not acted on; it is the next one to settle."""
+    """Learn what was seen of a slate and not acted on; it is the next one to settle. Without an impression none is."""
     held.numbers[SETTLED] += 1
-    _learn_slate(place, SEEN, held)
+    if held.slates[place]["is_seen"]:
+        _learn_slate(place, SEEN, held)
 
 
 @kernel
@@ -263,28 +283,29 @@ def _open(
     slate["place"] = found.place
     slate["length"] = length
     slate["is_seen"] = 0
+    at, begin, number = first, found.first, slates.start[number]
     for each in range(length):
-        at = (first + each) % size
-        held.rows[at]["item"] = slates.items[slates.start[number] + each]
-        held.rows[at]["expected"] = 0.0
-        held.rows[at]["state"] = 0
-        own, begin = held.bins[at], found.first + each * inputs
+        row, own = held.rows[at], held.bins[at]
+        row["item"] = slates.items[number + each]
+        row["expected"] = 0.0
+        row["state"] = 0
         for column in range(inputs):
             own[column] = text[begin + column]
+        begin += inputs
         rings[1]["used"] = max(rings[1]["used"], at + 1)
+        at = at + 1 if at + 1 < size else 0
     rings[0]["count"] += 1
     rings[1]["count"] += length
     rings[0]["used"] = max(rings[0]["used"], place + 1)
     insert(place, held.slates["request"], held.table)
-    _join_waiting(place, now, wait_ms, held)
+    if held.waiting_meta[0]["count"] > 0:
+        _join_waiting(place, now, wait_ms, held)
 
 
 @kernel
 def _join_waiting(place: int, now: int, wait_ms: int, held: Learning) -> None:
     """Note what has waited for a slate, in the order in which it came."""
-    at = -1
-    if held.waiting_meta[0]["count"] > 0:
-        at = find(held.slates[place]["request"], held.waiting["request"], held.waiting_table)
+    at = find(held.slates[place]["request"], held.waiting["request"], held.waiting_table)
     if at >= 0:
         remove(at, held.waiting["request"], held.waiting_table)
     while at >= 0:
@@ -299,33 +320,33 @@ def _join_waiting(place: int, now: int, wait_ms: int, held: Learning) -> None:
 def _note(place: int, item: np.uint64, number: int, now: int, wait_ms: int, held: Learning) -> None:
     """Note an outcome at its position of a slate, and learn what that makes known; -1 = it is an impression."""
     slate = held.slates[place]
-    at, each, length = signed(slate["first"]), 0, signed(slate["length"])
+    first, length, size = signed(slate["first"]), signed(slate["length"]), len(held.rows)
+    at, each = first, 0
     while each < length and held.rows[at]["item"] != item:
-        at, each = at + 1 if at + 1 < len(held.rows) else 0, each + 1
+        at, each = at + 1 if at + 1 < size else 0, each + 1
     if each == length or item == _NONE:
         return
-    held.rows[at]["state"] |= SEEN
-    was_seen, position = slate["is_seen"], signed(slate["place"]) + each
+    is_click = number >= 0 and held.is_click[number]
+    held.rows[at]["state"] |= SEEN | CLICKED if is_click else SEEN
+    stop = each + 1
+    if not slate["is_seen"]:  # no row is known before the first impression, which makes clicks before it known as well
+        at, each, stop = first, 0, length if number < 0 else 0
     if number < 0:
         slate["is_seen"] = 1
-    elif held.is_click[number]:
-        held.rows[at]["state"] |= CLICKED
     known = SEEN if now - signed(slate["log_time_ms"]) >= wait_ms else CLICKED
-    if was_seen:  # so the other rows are learned as what they are known to be
-        _learn_known(at, position, known, held)
-    else:
-        _learn_slate(place, known, held)
+    while each < stop:
+        _learn_known(at, signed(slate["place"]) + each, known, held)
+        at, each = at + 1 if at + 1 < size else 0, each + 1
 
 
 @kernel
 def _learn_slate(place: int, known: int, held: Learning) -> None:
-    """Learn the rows of a slate that are known now and were not: of a slate without an impression none is."""
+    """Learn the rows of a slate with an impression that are known now and were not."""
     slate = held.slates[place]
     at, position = signed(slate["first"]), signed(slate["place"])
-    if slate["is_seen"]:
-        for each in range(signed(slate["length"])):
-            _learn_known(at, position + each, known, held)
-            at = at + 1 if at + 1 < len(held.rows) else 0
+    for each in range(signed(slate["length"])):
+        _learn_known(at, position + each, known, held)
+        at = at + 1 if at + 1 < len(held.rows) else 0
 
 
 @inlined
@@ -344,16 +365,11 @@ def _learn_known(at: int, position: int, known: int, held: Learning) -> None:
 def _learn(at: int, position: int, came: int, held: Learning) -> None:
     """Learn one row, ``LEARNED_NONE`` or ``LEARNED_CLICK``. Of parts that are 1 or 0 all have the same gradient.
 
-    The numbers of its parts are brought together first, so that their roots and quotients are taken side by side;
-    behind them stands what is no part up to a whole number of lanes.
+    The last lanes are stepped first: they have the bias, which the next row waits for, whichever bins it has.
     """
-    weight, z, n, root = held.room[WEIGHT], held.room[Z], held.room[N], held.room[ROOT]
-    parts, sums, count = held.parts, held.sums, _gather(at, position, held)
+    sums, parts, count = held.sums, held.parts, _gather(at, position, held)
     whole = (count + LANES - 1) // LANES * LANES
-    for each in range(whole):
-        part = parts[each]
-        weight[each], z[each], n[each], root[each] = sums[part, WEIGHT], sums[part, Z], sums[part, N], sums[part, ROOT]
-    expected = logistic(_total(weight, whole))
+    expected = logistic(_total(sums, parts, whole))
     row = held.rows[at]
     gradient = expected
     if came == LEARNED_CLICK:
@@ -367,27 +383,24 @@ def _learn(at: int, position: int, came: int, held: Learning) -> None:
     held.totals[LEARNED] += 1
     square, rate, beta = gradient * gradient, 1.0 / held.rates[ALPHA], held.rates[BETA]
     l1, l2 = held.rates[L1], held.rates[L2]
-    for each in range(whole):
-        n[each] += square
-        after = math.sqrt(n[each])
-        z[each] += gradient - (after - root[each]) * rate * weight[each]
-        root[each] = after
-        free = ((-l1 if z[each] < 0.0 else l1) - z[each]) / ((beta + after) * rate + l2)
-        weight[each] = free if abs(z[each]) > l1 else 0.0
-    for each in range(count):
-        part = parts[each]
-        sums[part, WEIGHT], sums[part, Z], sums[part, N], sums[part, ROOT] = weight[each], z[each], n[each], root[each]
+    for each in range(whole - LANES, -1, -LANES):
+        step_lanes(sums, parts, each, gradient, square, rate, beta, l1, l2)
+    for column in range(ROOT + 1):  # what fills the last lanes up has moved with them
+        sums[len(sums) - 1, column] = 0.0
 
 
 @inlined
-def _total(weight: Real, count: int) -> float:
-    """Return the sum of weights, in lanes: a whole number of those."""
+def _total(sums: Real, parts: Numbers, count: int) -> float:
+    """Return the sum of the weights of parts, a whole number of lanes, each lane summed by itself.
+
+    A single sum would wait for one addition after another, longer than all else that a row waits for.
+    """
     first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
     for each in range(0, count, LANES):
-        first += weight[each]
-        second += weight[each + 1]
-        third += weight[each + 2]
-        fourth += weight[each + 3]
+        first += weight_at(sums, parts, each)
+        second += weight_at(sums, parts, each + 1)
+        third += weight_at(sums, parts, each + 2)
+        fourth += weight_at(sums, parts, each + 3)
     return (first + second) + (third + fourth)
 
 
@@ -396,12 +409,14 @@ def _gather(at: int, position: int, held: Learning) -> int:
     """Write the places of a row's parts, and that of none up to a whole number of lanes; return how many there are."""
     parts, bins = held.parts, held.bins[at]
     inputs, width = signed(held.numbers[INPUTS]), signed(held.numbers[BINS]) + 2
+    start = 0
     for column in range(inputs):
-        parts[column] = column * width + min(signed(bins[column]), width - 2)
-    parts[inputs] = inputs * width + PLACES
+        parts[column] = start + min(signed(bins[column]), width - 2)
+        start += width
+    parts[inputs] = start + PLACES
     count = inputs + 1
     if held.numbers[BY_POSITION]:
-        parts[count] = inputs * width + min(position, PLACES - 1)
+        parts[count] = start + min(position, PLACES - 1)
         count += 1
     for each in range(count, count + LANES - 1):
         parts[each] = len(held.sums) - 1
@@ -418,7 +433,7 @@ def _weigh(part: int, held: Learning) -> None:
 
 
 @kernel
-def _named_item(i: int, columns: OutcomeColumns) -> np.uint64:
+def _named_item(i: int, columns: OnlineColumns) -> np.uint64:
     """Return the hash of the item that an event names although the state has no room for it any more."""
     event = columns.rows[i]
     start = signed(event["text_start"]) + signed(event["event_id_length"])

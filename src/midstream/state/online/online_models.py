@@ -34,7 +34,6 @@ from midstream.state.online.online_fold import (
     CORRECTED,
     EVICTED,
     INPUTS,
-    LANES,
     LEARNED,
     NUMBERS,
     PARTS_AND_BIAS,
@@ -48,15 +47,17 @@ from midstream.state.online.online_fold import (
     TOTALS,
     Learning,
     N,
+    OnlineColumns,
     Z,
     begin_anew,
     fold_online,
     weigh_all,
 )
+from midstream.state.online.part_lanes import LANES
 from midstream.state.outcomes.early_outcomes import WAITING_ROW, nobody_waits, read_waiting, write_waiting
-from midstream.state.outcomes.outcome_columns import OutcomeColumns, outcome_columns
 from midstream.state.outcomes.served_slates import SLATE_ITEMS_MAX, read_slates
 from midstream.state.settings import FoldSettings, OnlineModel
+from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.hash_table import fill, table_size
 from midstream.state.structures.kernel import frozen_columns
 
@@ -130,7 +131,7 @@ class OnlineModels:
         return {name: sum(int(totals[place]) for totals in held) for name, place in _COUNTED.items()}
 
     def apply(self, step: FoldStep) -> None:
-        """Fold a step. Cost: 3 µs a slate of ten items, 0.2 µs a row of 10 inputs, 0.4 µs of 40."""
+        """Fold a step. Cost: 0.8 µs a slate of ten items, 0.08 µs a row of 10 inputs, 0.16 µs of 40; 15 µs a call."""
         if not self._models:
             return
         batch, start = step.events, 0
@@ -147,15 +148,20 @@ class OnlineModels:
     def _fold(self, step: FoldStep, start: int, stop: int) -> None:
         """Fold some events; what the join of outcomes has read of them is not read again."""
         batch = step.events
-        due = [each for each in self._models.values() if each.is_due(batch, start, stop)]
+        slates = step.slates
+        learning = [each for each in self._models.values() if each.version and start < stop]
+        # Where the join has read slates something came of them: not looked at again.
+        due = [each for each in learning if slates is not None or each.is_due(batch, stop)]
         if not due:
             return
         rows, text = frozen_columns(batch.source)
-        slates = step.slates
         if slates is None:
             served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
             _, slates = read_slates(rows, text, served, self._key)
-        columns = outcome_columns(batch, rows, text, self._key)
+        columns = OnlineColumns(
+            batch.kind, batch.folded, batch.action, batch.item_hash, batch.request_hash, batch.log_time_ms, rows, text,
+            self._key,
+        )  # fmt: skip
         for each in due:
             each.fold(columns, slates, start, stop)
 
@@ -212,18 +218,18 @@ class _Learner:
             waiting=np.zeros(waiting, dtype=WAITING_ROW),
             waiting_table=np.zeros(table_size(waiting), dtype=np.int32),
             waiting_meta=nobody_waits(),
-            sums=np.zeros((PARTS_MAX + 1, ROOT + 1)),
+            sums=aligned_zeros((PARTS_MAX + 1, ROOT + 1), np.dtype(np.float64)),
             rates=np.ones(4),
             numbers=np.zeros(NUMBERS, dtype=np.int64),
             totals=np.zeros(TOTALS, dtype=np.int64),
             is_click=np.array([name in model.clicks for name in settings.action_names()], dtype=np.bool_),
-            room=np.zeros((4, _ROW_PARTS)),
             parts=np.full(_ROW_PARTS, PARTS_MAX, dtype=np.int64),
         )
         self.version = ""
         """The version that learns; empty = none."""
         self._manifest = ""
         self.binning: int = 0
+        self._wanted = self._bins()
 
     @property
     def age(self) -> tuple[int, int]:
@@ -264,6 +270,7 @@ class _Learner:
             self.held.sums[:parts, column] = values
         self.held.rates[:] = sums.alpha, sums.beta, sums.l1, sums.l2
         self.held.numbers[: BY_POSITION + 1] = sums.inputs, sums.bins, sums.by_position
+        self._wanted = self._bins()
         begin_anew(self.held)
 
     def _clear(self) -> None:
@@ -276,15 +283,17 @@ class _Learner:
         held.rings["head"] = held.rings["count"] = 0
         self._await(np.zeros(0, dtype=WAITING_ROW))
 
-    def is_due(self, batch: IndexedBatch, start: int, stop: int) -> bool:
-        """Return whether any of some events says something, by its request or by its time."""
-        is_idle = not self.version or start == stop
-        return not is_idle and (bool(batch.request_hash.any()) or not self._stands(batch, stop))
+    def is_due(self, batch: IndexedBatch, stop: int) -> bool:
+        """Return whether any event of a batch names a request, or the last one's time is that of something held."""
+        return bool(batch.request_hash.any()) or not self._stands(batch, stop)
 
-    def fold(self, columns: OutcomeColumns, slates: ServedSlates, start: int, stop: int) -> None:
+    def fold(self, columns: OnlineColumns, slates: ServedSlates, start: int, stop: int) -> None:
         """Fold some events of a batch; ``slates`` are those that it serves."""
-        wanted = WantedBins(np.uint64(self.binning), int(self.held.numbers[INPUTS]), self._items_max)
-        fold_online(start, stop, self._wait_ms, self._window_ms, columns, slates, wanted, self.held)
+        fold_online(start, stop, self._wait_ms, self._window_ms, columns, slates, self._wanted, self.held)
+
+    def _bins(self) -> WantedBins:
+        """Return the bins of the version that learns."""
+        return WantedBins(np.uint64(self.binning), int(self.held.numbers[INPUTS]), self._items_max)
 
     def _stands(self, batch: IndexedBatch, stop: int) -> bool:
         """Say whether nothing that is held is due by an event."""
@@ -366,6 +375,7 @@ class _Learner:
         for name in _WAITING:
             waiting[name] = arrays[f"waiting_{name}"]
         self._await(waiting)
+        self._wanted = self._bins()
         weigh_all(held)
 
     def _await(self, rows: NDArray[np.void]) -> None:
