@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from midstream.state.online.part_lanes import LANES, step_lanes, weight_at
+from midstream.state.online.part_lanes import LANES, RowStep, step_lanes, weight_at
 from midstream.state.structures.kernel import kernel
 
 ROWS = 32
@@ -16,8 +16,8 @@ ROWS = 32
 def step(
     sums: NDArray[np.float64], parts: NDArray[np.int64], start: int, gradient: float, rates: NDArray[np.float64]
 ) -> None:
-    """Step the four parts from ``start`` on."""
-    step_lanes(sums, parts, start, gradient, gradient * gradient, rates[0], rates[1], rates[2], rates[3])
+    """RowStep the four parts from ``start`` on."""
+    step_lanes(sums, parts, start, RowStep(gradient, gradient * gradient, rates[0], rates[1], rates[2], rates[3]))
 
 
 @kernel

@@ -22,7 +22,7 @@ from midstream.core.fold_step import ServedSlates
 from midstream.core.kinds import Kind
 from midstream.core.types import Mask
 from midstream.state.online.bins_parser import SlateBins, WantedBins, find_bins
-from midstream.state.online.part_lanes import LANES, step_lanes, weight_at
+from midstream.state.online.part_lanes import LANES, RowStep, step_lanes, weight_at
 from midstream.state.outcomes.early_outcomes import await_slate, drop_oldest, release
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
@@ -381,10 +381,10 @@ def _learn(at: int, position: int, came: int, held: Learning) -> None:
         row["expected"] = expected
     row["state"] |= came
     held.totals[LEARNED] += 1
-    square, rate, beta = gradient * gradient, 1.0 / held.rates[ALPHA], held.rates[BETA]
-    l1, l2 = held.rates[L1], held.rates[L2]
+    rates = held.rates
+    step = RowStep(gradient, gradient * gradient, 1.0 / rates[ALPHA], rates[BETA], rates[L1], rates[L2])
     for each in range(whole - LANES, -1, -LANES):
-        step_lanes(sums, parts, each, gradient, square, rate, beta, l1, l2)
+        step_lanes(sums, parts, each, step)
     for column in range(ROOT + 1):  # what fills the last lanes up has moved with them
         sums[len(sums) - 1, column] = 0.0
 

@@ -8,7 +8,7 @@ them are contracted into one, and LLVM splits the vectors where a CPU has smalle
 Places are not checked, and a negative one is no place from the end: callers hand over places that are there.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from midstream.state.structures.kernel import intrinsic
 
@@ -21,6 +21,20 @@ LANES: Final = 4
 _ROW_BYTES: Final = 8 * LANES
 _FIRST_PAIRS, _SECOND_PAIRS = (0, 4, 2, 6), (1, 5, 3, 7)
 _LOW_HALVES, _HIGH_HALVES = (0, 1, 4, 5), (2, 3, 6, 7)
+
+
+class RowStep(NamedTuple):
+    """What a row moves each of its parts by."""
+
+    gradient: float
+    square: float
+    """Of the gradient."""
+    rate: float
+    """1 / alpha."""
+    beta: float
+    l1: float
+    """Penalty that z must exceed for a weight other than 0."""
+    l2: float
 
 
 class _Vectors:
@@ -67,11 +81,11 @@ def _place_of(context: Any, builder: Any, kinds: Any, arguments: Any, lane: int)
     return builder.add(builder.ptrtoint(sums.data, word), builder.mul(part, word(_ROW_BYTES)))
 
 
-def _stepped(code: _Vectors, columns: list[Any], rates: list[Any]) -> list[Any]:
+def _stepped(code: _Vectors, columns: list[Any], step: list[Any]) -> list[Any]:
     """Return weight, z, n and root of four parts after a row."""
     builder = code.builder
     weight, z, n, root = columns
-    gradient, square, rate, beta, l1, l2 = map(code.splat, rates)
+    gradient, square, rate, beta, l1, l2 = map(code.splat, step)
     n = builder.fadd(n, square)
     after = code.called("llvm.sqrt", n)
     moved = builder.fmul(builder.fmul(builder.fsub(after, root), rate), weight)
@@ -84,28 +98,18 @@ def _stepped(code: _Vectors, columns: list[Any], rates: list[Any]) -> list[Any]:
     return [builder.select(is_free, free, zero), z, n, after]
 
 
-def _step_lanes(
-    _typing: Any,  # noqa: ANN401  # numba's own
-    sums: Any,  # noqa: ANN401
-    parts: Any,  # noqa: ANN401
-    _start: Any,  # noqa: ANN401
-    _gradient: Any,  # noqa: ANN401
-    _square: Any,  # noqa: ANN401
-    _rate: Any,  # noqa: ANN401
-    _beta: Any,  # noqa: ANN401
-    _l1: Any,  # noqa: ANN401
-    _l2: Any,  # noqa: ANN401
-) -> Any:  # noqa: ANN401
+def _step_lanes(_typing: Any, sums: Any, parts: Any, _start: Any, step: Any) -> Any:  # noqa: ANN401  # numba's own
     from numba import types
 
-    signature = types.void(sums, parts, types.int64, *[types.float64] * 6)
+    signature = types.void(sums, parts, types.int64, step)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
         code = _Vectors(builder)
         addresses = [_place_of(context, builder, signature.args, arguments, lane) for lane in range(LANES)]
         places = [builder.inttoptr(each, code.vector.as_pointer()) for each in addresses]
         rows = [builder.load(each, align=8) for each in places]
-        columns = _stepped(code, code.transposed(rows), list(arguments[3:]))
+        step = [builder.extract_value(arguments[3], place) for place in range(len(RowStep._fields))]
+        columns = _stepped(code, code.transposed(rows), step)
         for place, row in zip(places, code.transposed(columns), strict=True):
             builder.store(row, place, align=8)
         return context.get_dummy_value()
@@ -131,29 +135,14 @@ if TYPE_CHECKING:
         """Return the weight of the part at a place of ``parts``, as ``step_lanes`` has both."""
         ...
 
-    def step_lanes(
-        sums: NDArray[np.float64],
-        parts: NDArray[np.int64],
-        start: int,
-        gradient: float,
-        square: float,
-        rate: float,
-        beta: float,
-        l1: float,
-        l2: float,
-    ) -> None:
+    def step_lanes(sums: NDArray[np.float64], parts: NDArray[np.int64], start: int, step: RowStep) -> None:
         """Move four parts by the gradient of a row.
 
         Args:
             sums: Of each part its weight, z, n and the root of n, (parts, 4), C order. Changed.
             parts: Rows of ``sums``. A row that is named twice by the four has the numbers of either afterwards.
             start: First of the four in ``parts``.
-            gradient: Of the row.
-            square: The gradient squared.
-            rate: 1 / alpha.
-            beta: Of the learning rate.
-            l1: Penalty that z must exceed for a weight other than 0.
-            l2: Penalty that lowers weights.
+            step: Of the row.
         """
         ...
 else:
