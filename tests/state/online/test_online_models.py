@@ -303,6 +303,17 @@ def test_batches_and_restarts_change_nothing(seed: int, size: int, is_general: b
     assert after.digest() == whole
 
 
+def test_an_outcome_after_its_slate_has_left_waits() -> None:
+    """Also where the outcome before it was of the same slate, which was there then, and in one batch with it."""
+    events = [promoted(), served("r1", "abc"), seen("r1", "a"), seen("r1", "b")]
+    for size in (1, len(events)):
+        fold = folded(stamped(events, step_ms=200_000), size)
+        arrays = fold.online.arrays()
+        assert fold.online.totals["online_learned"] == 1
+        assert arrays["ranker.slate_request"].shape == (0,)
+        assert arrays["ranker.waiting_request"].shape == (1,)
+
+
 def test_a_fold_without_the_join_learns_the_same() -> None:
     """What the join has read of slates is taken from it where it is folded, and read where it is not."""
     whole, alone = Fold(SETTINGS), Fold(SETTINGS)

@@ -131,7 +131,7 @@ class OnlineModels:
         return {name: sum(int(totals[place]) for totals in held) for name, place in _COUNTED.items()}
 
     def apply(self, step: FoldStep) -> None:
-        """Fold a step. Cost: 0.8 µs a slate of ten items, 0.08 µs a row of 10 inputs, 0.16 µs of 40; 15 µs a call."""
+        """Fold a step. Cost: 0.8 µs a slate of ten items, 0.08 µs a row of 10 inputs, 0.16 µs of 40; 12 µs a call."""
         if not self._models:
             return
         batch, start = step.events, 0
