@@ -17,7 +17,7 @@ from midstream.app.config.reader import parse_config
 from midstream.app.config.schema import Config
 from midstream.core.durations import Duration
 from midstream.core.errors import ShapeMismatch
-from midstream.core.fold_step import FoldStep, UserForgotten, UserMerged, UserRestarted
+from midstream.core.fold_step import ActRetracted, FoldStep, UserForgotten, UserMerged, UserRestarted
 from midstream.core.types import (
     Candidates,
     Column,
@@ -426,7 +426,7 @@ def steps():
     found: list[FoldStep] = []
     fold = Fold(tiny_settings())
     fold.items.apply = found.append  # type: ignore[assignment, method-assign]
-    log = random_events(160, seed=62, stream=Stream(people_share=0.06, feedback_share=0.1))
+    log = random_events(160, seed=62, stream=Stream(people_share=0.06, feedback_share=0.1, retraction_share=0.06))
     for start in range(0, 160, 40):
         fold.apply(LogPosition(start), cut(log, start, start + 40))
     return found
@@ -465,7 +465,7 @@ class Standing:
 def test_a_table_conforms_or_is_caught():
     """Cut anyhow, read any time, restored: the same."""
     given = steps()
-    assert {type(each.change) for each in given} == {type(None), UserMerged, UserForgotten, UserRestarted}
+    assert {type(each.change) for each in given} == {type(None), UserMerged, UserForgotten, UserRestarted, ActRetracted}
     assert check_state_table(Tally, given)["count"].sum() == 160
     faults = ("counts batches", "counts steps without events", "reading writes", "restores nothing", "has no maximum")
     for wrong in faults:

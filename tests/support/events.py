@@ -20,8 +20,10 @@ from midstream.events.schema import Event, build
 from midstream.events.served_body import RECORD_VERSION, ServedBody, encode_body
 from midstream.state.control.placements import encode_placement, placement_body
 from midstream.state.control.promotions import ALIASES, promotion_body
+from midstream.state.control.retractions import RetractedAct, retraction_body
 from midstream.state.ids.erased_users import blanked_body
 from midstream.state.ids.event_ids import EventAdmission, EventIds
+from midstream.state.ids.retraction_event import ACTS, retraction_of
 from midstream.state.ids.vocabulary import Vocabulary
 from midstream.state.settings import FoldSettings, StateLimits
 from tests.support.ids import hash_of
@@ -100,6 +102,8 @@ class Stream:
     """Impressions, served slates, ticks."""
     people_share: float = 0.0
     """Merges of two users, and a quarter as many erasures."""
+    retraction_share: float = 0.0
+    """Acts and impressions that are taken back, among the last 60 events, some of them twice."""
     feedback_share: float = 0.0
     """Slates as they are served, and what follows them: seen and acted on, sometimes before, late, or of no slate."""
 
@@ -184,7 +188,19 @@ class _Generator:
                 other = max(0, index - int(self._rng.integers(1, 20)))
                 found[index], found[other] = found[other], found[index]
         times = sorted(event.log_time_ms for event in found)
-        return [event._replace(log_time_ms=time) for event, time in zip(found, times, strict=True)]
+        stamped = [event._replace(log_time_ms=time) for event, time in zip(found, times, strict=True)]
+        for index, event in enumerate(stamped):
+            if event.kind == Kind.RETRACTION:
+                stamped[index] = self._retraction(stamped, index)
+        return stamped
+
+    def _retraction(self, stamped: Sequence[Event], index: int) -> Event:
+        """Return the event that takes back an act before a place, a tick when there is none."""
+        acts = [at for at in range(max(0, index - 60), index) if stamped[at].kind in ACTS]
+        if not acts:
+            return Event(Kind.TICK, log_time_ms=stamped[index].log_time_ms)
+        at = acts[int(self._rng.integers(len(acts)))]
+        return retraction_of(LogPosition(at), stamped[at])._replace(log_time_ms=stamped[index].log_time_ms)
 
     def _event(self, number: int) -> Event:
         self._now_ms += self._gap_ms()
@@ -193,6 +209,8 @@ class _Generator:
         if self._sent and draw < stream.duplicate_share:
             return self._duplicate()
         draw -= stream.duplicate_share
+        if stream.retraction_share and self._chance(stream.retraction_share):
+            return Event(Kind.RETRACTION, log_time_ms=self._now_ms)
         if stream.people_share and self._chance(stream.people_share):
             event = self._person()
         elif stream.feedback_share and self._chance(stream.feedback_share):
@@ -363,9 +381,9 @@ def event_lists(size_max: int = 60, *, people: bool = False) -> st.SearchStrateg
 
     Args:
         size_max: Events at most.
-        people: Whether users are merged and erased among them, models promoted and placements set.
+        people: Whether users are merged and erased among them, acts taken back, models promoted and placements set.
     """
-    drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people(), _control()) if people else _drafts()
+    drafts = st.one_of(_drafts(), _drafts(), _drafts(), _people(), _retractions(), _control()) if people else _drafts()
     return st.lists(drafts, max_size=size_max).map(_stamped)
 
 
@@ -416,6 +434,21 @@ def _people() -> st.SearchStrategy[tuple[int, int | None, Event]]:
     event_id = st.sampled_from(["", "", "e1", "e2", "m1", "m2"])
     event = st.builds(_with_event_id, merge | merge | erase | blanked, event_id)
     return st.tuples(st.sampled_from(_STEPS_MS), shift, event)
+
+
+def _retractions() -> st.SearchStrategy[tuple[int, int | None, Event]]:
+    """Return retractions of anything, which need not be what stands at that place, as ``_drafts`` does."""
+    told = st.builds(
+        RetractedAct,
+        log_position=st.integers(-1, 60),
+        log_time=st.integers(START_MS, START_MS + 50 * _HOUR_MS),
+        time=st.integers(START_MS, START_MS + 50 * _HOUR_MS),
+        type=st.sampled_from([*_ACTIONS, "impression", "", "x"]),
+    )
+    body = told.map(retraction_body) | st.sampled_from([b"", b"{}", b"\xff"])
+    ids = st.sampled_from(_IDS)
+    event = st.builds(Event, kind=st.just(Kind.RETRACTION), user_id=ids, item_id=ids, session_id=ids, body=body)
+    return st.tuples(st.sampled_from(_STEPS_MS), st.none(), event)
 
 
 def blanked_erase(*user_ids: str) -> Event:

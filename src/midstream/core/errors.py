@@ -173,6 +173,10 @@ class ItemUnknown(Invalid, NotFound):
     """A request is about an item that is not known, or was deleted."""
 
 
+class ActUnknown(Invalid, NotFound):
+    """No such act of a user is in the log, as far as it was searched."""
+
+
 class ModelUnfit(Invalid, ArtifactInvalid):
     """A sound version of a model does not fit a placement that names the model; the version in service stays."""
 

@@ -92,12 +92,32 @@ class UserRestarted(NamedTuple):
     user_hash: int
 
 
-UserChange: TypeAlias = UserMerged | UserForgotten | UserRestarted
+class ActRetracted(NamedTuple):
+    """An act was taken back. Its owner is who the ids of its event stand for now."""
+
+    position: int
+    """Log position of the act."""
+    user: int
+    """Slot; -1 = it has none."""
+    user_hash: int
+    session_hash: int
+    item_index: int
+    """-1 = the item is not known."""
+    action: int
+    """Number of the action; -1 = of an impression, or of an interaction that is not configured."""
+    is_impression: bool
+    time_ms: int
+    """Event time of the act."""
+    log_time_ms: int
+    """Of the act."""
+
+
+UserChange: TypeAlias = UserMerged | UserForgotten | UserRestarted | ActRetracted
 
 
 @dataclass(slots=True, eq=False)
 class FoldStep:
-    """Events that are folded together: one that ends a user alone, or events none of which does."""
+    """Events that are folded together: one that changes what is known of a user alone, or events none of which does."""
 
     first: LogPosition
     """Position before the first event."""
@@ -105,8 +125,8 @@ class FoldStep:
     """Stamped with log times."""
     prints: Fingerprints | None = None
     """Of the events, where somebody has taken them already."""
-    ends_user: bool = False
-    """The only event is a merge, a deletion of a user or an erasure."""
+    changes_user: bool = False
+    """The only event is a merge, a deletion of a user, an erasure or a retraction."""
     admission: NDArray[np.uint8] = field(init=False)
     """``EventAdmission`` of each event, (n,)."""
     events: IndexedBatch = field(init=False)

@@ -22,6 +22,8 @@ class Kind(IntEnum):
     """Placements, rules, aliases change."""
     ERASE = 8
     """A user is to be forgotten."""
+    RETRACTION = 9
+    """An act of a user, or an impression, is taken back."""
 
 
 class Operation(IntEnum):
@@ -37,5 +39,5 @@ class Operation(IntEnum):
 
 IMPRESSION = "impression"
 """Stands beside the names of the configured interactions wherever one of both is meant."""
-RESERVED_TYPES = ("impression", "served", "item", "user", "tick", "control", "erase")
+RESERVED_TYPES = ("impression", "served", "item", "user", "tick", "control", "erase", "retraction")
 """Values of ``type`` on the wire that no configured interaction may have."""

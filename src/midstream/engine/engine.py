@@ -35,6 +35,7 @@ from midstream.engine.lists.lists import Lists
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
 from midstream.engine.requests.schema import FeatureAsk, RankQuestion, RecommendationQuestion
+from midstream.engine.retractions.retractor import Retractor
 from midstream.engine.types import (
     Answer,
     Ask,
@@ -125,6 +126,8 @@ class Engine:
         self._answering = Answering(self.live, self._folding, self._outbox if options.logs_served else None, self.facts)
         self.lists = Lists(self.live)
         """Pages of items, users, events and served slates, for operators."""
+        self.retractor = Retractor(self.live, self.record)
+        """Takes acts of users back."""
         self.services: list[BackgroundService] = [] if options.forwarding is None else [options.forwarding.service]
         """The loops that go on beside it."""
         self._ticker = self.supervise("tick", self._tick, TICK_MS / 1_000)

@@ -46,6 +46,8 @@ _FLOAT32_END = (2 - 2**-24) * 2.0**127
 """Halfway between the largest float32 and the next power of two: from here on rounding gives an infinity."""
 MORE_TYPES = "Further ones go into [events.types] of midstream.toml."
 _RESERVED = {name: int(Kind[name.upper()]) for name in RESERVED_TYPES}
+_TRUSTED = {name: kind for name, kind in _RESERVED.items() if kind != Kind.RETRACTION}
+"""Of a trusted caller. A retraction names a log position of its own log, and an export has neither it nor its act."""
 _OPERATIONS = {name: int(Operation[name.upper()]) for name in ("put", "patch", "delete", "merge")}
 _INTERACTION = int(Kind.INTERACTION)
 _IMPRESSION = int(Kind.IMPRESSION)
@@ -208,9 +210,9 @@ class Rows:
 
 def _reserved_kind(name: str, accept: Accept) -> int:
     """Return the kind of a type that is not a configured interaction, or raise ``Refused``."""
-    if name in accept.open_types or (accept.trusted and name in _RESERVED):
+    if name in accept.open_types or (accept.trusted and name in _TRUSTED):
         return _RESERVED[name]
-    types = (*sorted(accept.actions), *sorted(_RESERVED if accept.trusted else accept.open_types))
+    types = (*sorted(accept.actions), *sorted(_TRUSTED if accept.trusted else accept.open_types))
     right = f"Types: {listed(types)}."
     if name in _RESERVED and name not in OPEN_TYPES:
         raise Refused(("type",), right, f'"{name}" is reserved: the engine itself writes such events.')

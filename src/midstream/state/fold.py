@@ -70,10 +70,10 @@ class Fold:
 
         Args:
             settings: Decide what the state is after the same events.
-            dropped: The items that ``settings.compaction`` names.
+            dropped: What ``settings.compaction`` names.
 
         Raises:
-            ValueError: More interaction types than a user's row has counts for, or other items are dropped than the
+            ValueError: More interaction types than a user's row has counts for, or something else is passed by than the
                 settings say.
         """
         if dropped.name != settings.compaction:
@@ -81,7 +81,7 @@ class Fold:
             raise ValueError(message)
         self.settings = settings
         self.dropped = dropped
-        """The items that are passed by."""
+        """The items and acts that are passed by."""
         above = TablesAbove(settings, dropped)
         self._named = {entry.name: above.add(entry) for entry in TABLES}
         self.tables: Mapping[type, object] = MappingProxyType(above.tables)
@@ -174,7 +174,7 @@ class Fold:
         self._position = LogPosition(position - count)
         self.counted.begin_at(position)
         drops = self.vocabulary.dropped
-        self.vocabulary.dropped = drops if drops.before > position else NOTHING
+        self.vocabulary.dropped = drops.at_base(position)
         for batch in batches:
             self.apply(self._position, batch)
         self.vocabulary.dropped = drops
@@ -203,7 +203,9 @@ class Fold:
         if not len(batch):
             return
         self._is_torn = True
-        if self.is_general or not (self._one_pass.is_possible(first) and self._one_pass.fold(first, batch, prints)):
+        if self.is_general or not (
+            self._one_pass.is_possible(first, len(batch)) and self._one_pass.fold(first, batch, prints)
+        ):
             self._apply_steps(first, batch, prints)
         else:
             self._position = LogPosition(first + len(batch))
@@ -236,6 +238,10 @@ class Fold:
                 table.apply(part)
         for table in self._after:
             table.apply(step)
+
+    def is_taken_back(self, position: int) -> bool:
+        """Return whether the act at a log position was taken back."""
+        return position in self.vocabulary.retractions or self.dropped.has(position)
 
     def forget(self, user_hashes: Iterable[int]) -> None:
         """Be without users, under every id that stands for them, as if their acts had been nobody's.
@@ -276,6 +282,7 @@ class Fold:
         named = {count.name.lower(): int(self.vocabulary.counts[count]) for count in VocabularyCount}
         return {
             **named,
+            "retraction_refused": self.vocabulary.retractions.refused_count,
             "merge_void": self.vocabulary.aliases.void_count,
             "alias_evicted": self.vocabulary.aliases.evicted_count,
             "erasure_forgotten": self.vocabulary.erasures.forgotten_count,

@@ -154,9 +154,9 @@ class OnePass:
         }
         self._which = ~sum(bit for kind, bit in leaves.items() if kind in left)
 
-    def is_possible(self, first: LogPosition) -> bool:
-        """Return whether usual events from a log position on can be folded so: before a compaction they cannot."""
-        return self._vocabulary.dropped.before <= first and (self._is_ready or self._has_code())
+    def is_possible(self, first: LogPosition, count: int) -> bool:
+        """Return whether usual events from a log position on can be folded so: those with some passed by cannot."""
+        return not self._vocabulary.dropped.concerns(first, count) and (self._is_ready or self._has_code())
 
     def _has_code(self) -> bool:
         """Return whether the kernels have machine code, which a start on a new machine does not wait for."""

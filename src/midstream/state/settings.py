@@ -10,7 +10,7 @@ from midstream.events.wire import AttributeKind
 from midstream.state.expressions.program import Cell
 from midstream.state.structures.hashing import NO_KEY, IdKey, id_key_of
 
-KERNEL_VERSION = 21
+KERNEL_VERSION = 22
 """A change of what any table holds after the same events raises this number."""
 
 INDEX_ITEMS_MAX: Final = 255
@@ -141,8 +141,8 @@ class FoldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Models that go on learning, in the order of the file."""
     limits: StateLimits = StateLimits()
     compaction: str = ""
-    """Names the deleted items whose slots are not kept (``state.ids.compacted_items``); empty = all are. No setting of
-    a file."""
+    """Names the deleted items whose slots are not kept and the acts that were taken back before the last rebuild
+    (``state.ids.compacted_items``); empty = there are none. No setting of a file."""
     id_key: str = NO_KEY
     """32 hex digits under which ids are hashed: ``LogIdentity.id_key`` of the log. No setting of a file; a secret."""
 

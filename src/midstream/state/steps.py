@@ -1,7 +1,7 @@
 """Cutting a batch into fold steps, and a step into parts in which the catalogue stands still.
 
-A merge of two users and an erasure change whose later events are, and a user who is deleted starts cold, so each is a
-step by itself, the events before and after it steps of their own. Some tables read the catalogue as it stands at an
+A merge of two users and an erasure change whose later events are, a user who is deleted starts cold, and a retraction
+takes an earlier act back, so each is a step by itself, the events before and after it steps of their own. Some tables read the catalogue as it stands at an
 event, so a step in which it changes after other events is handed to them in parts.
 """
 
@@ -19,6 +19,7 @@ from midstream.state.structures.kernel import frozen_columns, kernel
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _ERASE = int(Kind.ERASE)
+_RETRACTION = int(Kind.RETRACTION)
 _MERGE = int(Operation.MERGE)
 _DELETE = int(Operation.DELETE)
 _COLUMNS = (
@@ -48,7 +49,7 @@ def steps(first: LogPosition, batch: EventBatch, prints: Fingerprints | None = N
         if stop > start:
             yield _step(first, batch, prints, start, stop)
         if stop < len(rows):
-            yield _step(first, batch, prints, stop, stop + 1, ends_user=True)
+            yield _step(first, batch, prints, stop, stop + 1, changes_user=True)
         start = stop + 1
 
 
@@ -59,12 +60,12 @@ def _step(
     start: int,
     stop: int,
     *,
-    ends_user: bool = False,
+    changes_user: bool = False,
 ) -> FoldStep:
     if stop - start == len(batch):
-        return FoldStep(first, batch, prints, ends_user)
+        return FoldStep(first, batch, prints, changes_user)
     piece = EventBatch(batch.rows[start:stop], batch.text)
-    return FoldStep(LogPosition(first + start), piece, prints and prints[start:stop], ends_user)
+    return FoldStep(LogPosition(first + start), piece, prints and prints[start:stop], changes_user)
 
 
 def step_of(events: IndexedBatch, sessions: SessionColumns | None = None) -> FoldStep:
@@ -103,9 +104,9 @@ def part(batch: IndexedBatch, start: int, stop: int) -> IndexedBatch:
 
 @kernel
 def _next_change(rows: NDArray[np.void], start: int) -> int:
-    """Return the place of the next merge, deletion of a user or erasure, the number of rows when there is none."""
+    """Return the place of the next merge, deletion of a user, erasure or retraction, else the number of rows."""
     for i in range(start, len(rows)):
-        is_user = rows[i]["kind"] == _USER
-        if rows[i]["kind"] == _ERASE or (is_user and (rows[i]["operation"] in (_MERGE, _DELETE))):
+        kind = rows[i]["kind"]
+        if kind in (_ERASE, _RETRACTION) or (kind == _USER and (rows[i]["operation"] in (_MERGE, _DELETE))):
             return i
     return len(rows)

@@ -16,6 +16,7 @@ from midstream.state.control.input_positions import TABLE_BYTES_MAX as INPUT_BYT
 from midstream.state.control.input_positions import InputPositions
 from midstream.state.control.placements import TABLE_BYTES_MAX, Placements
 from midstream.state.control.promotions import PROMOTION_BYTES, PROMOTIONS_MAX, Promotions
+from midstream.state.control.retractions import RETRACTION_BYTES, RETRACTIONS_MAX
 from midstream.state.ids.aliases import alias_bytes
 from midstream.state.ids.compacted_items import Dropped
 from midstream.state.ids.erased_users import erasure_bytes
@@ -44,7 +45,7 @@ class TablesAbove:
 
         Args:
             settings: Decide what the state is after the same events.
-            dropped: The items that ``settings.compaction`` names.
+            dropped: What ``settings.compaction`` names.
         """
         self.settings = settings
         self.dropped = dropped
@@ -88,6 +89,11 @@ TABLES = (
     TableEntry("vocabulary", lambda above: Vocabulary(above.settings, above.dropped), vocabulary_bytes),
     TableEntry("aliases", lambda above: above.table(Vocabulary).aliases, alias_bytes),
     TableEntry("erasures", lambda above: above.table(Vocabulary).erasures, erasure_bytes),
+    TableEntry(
+        "retractions",
+        lambda above: above.table(Vocabulary).retractions,
+        lambda _: RETRACTIONS_MAX * RETRACTION_BYTES,
+    ),
     TableEntry("sessions", lambda above: Sessions(above.settings), session_bytes),
     TableEntry("items", lambda above: Items(above.settings, above.table(Vocabulary)), item_bytes, by_part=True),
     TableEntry("text_index", lambda above: above.table(Items).texts, text_index_bytes),

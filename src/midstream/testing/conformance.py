@@ -305,7 +305,7 @@ def _piece(step: FoldStep, start: int, stop: int) -> FoldStep:
     }
     first, source, is_last = LogPosition(events.first + start), cut(events.source, start, stop), stop == len(events)
     change = step.change if is_last else None
-    piece = FoldStep(first, source, ends_user=step.ends_user and is_last, change=change)
+    piece = FoldStep(first, source, changes_user=step.changes_user and is_last, change=change)
     piece.events = replace(events, first=first, source=source, **columns)
     piece.sessions = step.sessions[start:stop]
     return piece

@@ -7,7 +7,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 import itertools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from midstream.core.answers.events import RetractedEvent, RetractionAnswer
 from midstream.core.answers.explanations import ItemWhy, SlateWhy
-from midstream.core.errors import Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
+from midstream.core.errors import ActUnknown, Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.answer.page_queries import require_count, require_items
@@ -26,6 +27,7 @@ from midstream.engine.explain.explainer import ExplainOrder, Job
 from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk, RecommendationQuestion
+from midstream.engine.retractions.act_search import ActQuestion
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
     Answer,
@@ -136,6 +138,7 @@ class FakeEngine:
     _documents: dict[tuple[int, str], dict[str, object]] = field(
         default_factory=dict[tuple[int, str], dict[str, object]]
     )
+    _taken_back: set[int] = field(default_factory=set[int])
     _erasures: list[ErasureDue] = field(default_factory=list[ErasureDue])
     _served: dict[str, Answer] = field(default_factory=dict[str, Answer])
 
@@ -195,6 +198,32 @@ class FakeEngine:
         self._served[request_id] = answer
         self.metrics.observe_answer(plan.name, answer.tier, len(ids))
         return answer
+
+    @property
+    def retractor(self) -> "FakeEngine":
+        """Take acts back itself."""
+        return self
+
+    async def by_id(self, event_id: str, user_id: str | None = None) -> RetractionAnswer:
+        """Take back the act with an id."""
+        return self._take_back(lambda each: each.event_id == event_id and user_id in (None, each.user_id))
+
+    async def newest(self, asked: ActQuestion) -> RetractionAnswer:
+        """Take back the newest act of a user with an item."""
+        wanted = (asked.user_id, asked.type, asked.item_id)
+        return self._take_back(lambda each: (each.user_id, each.action, each.item_id) == wanted)
+
+    def _take_back(self, is_it: Callable[[Event], bool]) -> RetractionAnswer:
+        if self.failure is not None:
+            raise self.failure
+        found = next((at for at in reversed(range(len(self.events))) if is_it(self.events[at])), None)
+        if found is None:
+            raise ActUnknown((Fault("event_id", "No act came.", "An act.", "/docs/http.md"),))
+        is_new = found not in self._taken_back
+        self._taken_back.add(found)
+        each = self.events[found]
+        told = RetractedEvent(each.action, each.item_id, each.event_time_ms or NOW_MS, each.event_id)
+        return RetractionAnswer(int(is_new), int(not is_new), (told,), self.token(self.fold.log_position))
 
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
         """Answer one after another."""

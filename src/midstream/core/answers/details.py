@@ -79,3 +79,5 @@ class LoggedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """Of kinds that the engine writes."""
     content_base64: str = ""
     """The same where it is no JSON of this form."""
+    retracted: bool = False
+    """Whether the act was taken back since."""

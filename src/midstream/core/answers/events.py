@@ -43,6 +43,30 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         return not (self.recorded or self.duplicates) and bool(self.rejected or self.conflicts)
 
 
+class RetractedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One act that was taken back."""
+
+    type: str
+    item_id: str
+    time: int
+    """Event time, milliseconds since 1970."""
+    event_id: str = ""
+    """Left out where it has none."""
+
+
+class RetractionAnswer(msgspec.Struct, frozen=True):
+    """The acknowledgement of a retraction: it is durable and applied."""
+
+    retracted: int
+    """Acts that were taken back now: one, or a row for each item of an event with several."""
+    already_retracted: int
+    """Acts that had been taken back before; nothing was done to them."""
+    events: tuple[RetractedEvent, ...]
+    """Both, in the order of the log."""
+    log_position: str
+    """Token: a recommendation with this ``min_log_position`` no longer goes by them."""
+
+
 class BulkAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of a stream: all that is counted as recorded or as a duplicate is durable and applied.
 

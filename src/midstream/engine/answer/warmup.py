@@ -35,6 +35,7 @@ from midstream.retrieval.nearest import Nearest
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.ids.pending_ids import PendingIds
+from midstream.state.ids.retraction_event import retraction_of
 from midstream.state.one_pass import is_usual
 from midstream.state.online.online_models import CHAMPION
 from midstream.state.outcomes.recipients import session_asker
@@ -204,7 +205,7 @@ def _let_happen(fold: Fold, turn: int, actions: tuple[str, ...], known: tuple[st
 
 
 def warm_people(fold: Fold, action: str) -> None:
-    """Merge users, one of whom alone has seen an item, read one and a session without one, and erase one."""
+    """Merge users, one of whom alone has seen an item, take an act back, read a user and a session, and erase one."""
     merge = Event(Kind.USER, Operation.MERGE, user_id="u0", body=b'{"from":"u1"}', log_time_ms=_NOW)
     act = Event(Kind.INTERACTION, action=action, user_id="u1", item_id="a", event_time_ms=_NOW, log_time_ms=_NOW)
     fold.apply(LogPosition(fold.log_position), build((act, act._replace(user_id="u0"), merge, act)))
@@ -212,6 +213,10 @@ def warm_people(fold: Fold, action: str) -> None:
     other = Event(Kind.USER, Operation.MERGE, user_id="u2", body=b'{"from":"u3"}', log_time_ms=_NOW)
     fold.apply(
         LogPosition(fold.log_position), build((act._replace(user_id="u3"), seen, act._replace(user_id="u2"), other))
+    )
+    taken_back = (retraction_of(LogPosition(fold.log_position - at), each) for at, each in ((2, seen), (4, act)))
+    fold.apply(
+        LogPosition(fold.log_position), build(each._replace(user_id="u2", log_time_ms=_NOW) for each in taken_back)
     )
     user_view(fold, "u1", _NOW)
     session_asker(1)

@@ -7,6 +7,7 @@ redacted by itself, in order:
 - an act or an impression before the erase keeps type, item, value, quantity, position, times and, if the engine made
   it, the request id (``STAYS``); its other fields, user, session, context and event id are removed;
 - a served record keeps its slate and propensities, without the user and the request;
+- a retraction keeps the log position of the act, so that the act stays taken back;
 - profile changes, merges, late copies that the fold ignored, and copies of erases become ticks;
 - the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. Events that arrive
   in this time are recognized by those hashes, so the next rewrite, which has no ids any more, makes a tick of them.
@@ -37,6 +38,7 @@ from midstream.engine.tokens import has_form
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.record.served import blank_served
+from midstream.state.control.retractions import blanked_retraction
 from midstream.state.ids.erased_users import REFUSED_MS, blanked_body, blanked_hashes, hash_column
 from midstream.state.ids.event_ids import SPAN_S, EventAdmission, EventIds, fingerprints
 from midstream.state.structures.hashing import IdKey, id_hash
@@ -336,6 +338,8 @@ def _nobodys(event: Event, erased: ErasedIds) -> Event:
     body = event.body if event.kind == Kind.ITEM else b""  # attributes of an item are nobody's
     if event.kind == Kind.SERVED:
         body = blank_served(event.body)
+    elif event.kind == Kind.RETRACTION:
+        body = blanked_retraction(event.body)
     stays: dict[str, Any] = {name: getattr(event, name) for name in STAYS}
     # That of an act is a text that a client sent; that of a slate is from the engine, and copies are told by it.
     names_someone = event.request_id == event.session_id or event.request_id in erased.ids

@@ -66,7 +66,8 @@ async def event_page(live: LiveState, asked: EventListing, cursor: str | None, l
         for row, _, each in users.named(live.fold, first, batch, wanted.among(batch)):
             if each != user_hash or not oldest_ms <= int(batch.rows["log_time_ms"][row]) <= newest_ms:
                 continue
-            found.append(to_object(event_at(batch, row), log_time=True))
+            listed = to_object(event_at(batch, row), log_time=True)
+            found.append(listed | ({"retracted": True} if live.fold.is_taken_back(first + row) else {}))
             if len(found) == limit:
                 return EventPage(found, begin - first - row, cursor_at(live, "events", asked, first + row))
         before = int(first)

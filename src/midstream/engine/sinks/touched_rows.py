@@ -1,7 +1,7 @@
 """Change capture: the users and items whose rows a batch of the log may have changed, each once.
 
-An act touches its user and its item, and so do impressions, changes of profiles and of the catalogue, merges and
-erasures. Ids are taken as they were sent; whose rows they are is the state's to say. A user act that was refused or
+An act touches its user and its item, and so do impressions, changes of profiles and of the catalogue, merges,
+erasures, and of its user a retraction. Ids are taken as they were sent; whose rows they are is the state's to say. A user act that was refused or
 came twice touches too: that costs one read more and changes nothing.
 """
 
@@ -20,7 +20,7 @@ from midstream.state.structures.hashing import IdKey, id_hash
 
 USER_TEXT, ITEM_TEXT = 2, 3
 """Places of ids among the texts of a row."""
-_OF_USERS = np.array([Kind.INTERACTION, Kind.IMPRESSION, Kind.USER, Kind.ERASE], dtype=np.uint8)
+_OF_USERS = np.array([Kind.INTERACTION, Kind.IMPRESSION, Kind.USER, Kind.ERASE, Kind.RETRACTION], dtype=np.uint8)
 _OF_ITEMS = np.array([Kind.INTERACTION, Kind.IMPRESSION, Kind.ITEM], dtype=np.uint8)
 
 

@@ -40,6 +40,7 @@ _READ_ONLY: Final = {"GET": READ}
 ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/events": {"POST": EVENTS},
     "/v1/events/bulk": {"POST": EVENTS},
+    "/v1/events/{event_id}": {"DELETE": EVENTS},
     "/v1/recommendations": {"POST": RECOMMEND, "GET": RECOMMEND},
     "/v1/recommendations/batch": {"POST": RECOMMEND},
     "/v1/rank": {"POST": RECOMMEND},
@@ -52,7 +53,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/users": {"GET": READ, "POST": CATALOGUE, "PUT": CATALOGUE, "PATCH": CATALOGUE},
     "/v1/users/{user_id}": {"PUT": CATALOGUE, "PATCH": CATALOGUE, "DELETE": ERASE, "GET": READ},
     "/v1/users/{user_id}/merge": {"POST": CATALOGUE},
-    "/v1/users/{user_id}/events": _READ_ONLY,
+    "/v1/users/{user_id}/events": {"GET": READ, "DELETE": EVENTS},
     "/v1/users/{user_id}/similar": _READ_ONLY,
     "/v1/users/{user_id}/values": _READ_ONLY,
     "/v1/erasures": _READ_ONLY,

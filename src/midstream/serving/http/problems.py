@@ -15,6 +15,7 @@ import msgspec
 
 from midstream.core.answers.problems import FaultBody, Problem
 from midstream.core.errors import (
+    ActUnknown,
     AppendFailed,
     ArtifactInvalid,
     CommitTooSlow,
@@ -142,6 +143,7 @@ _FACES = (
     _Face(PeerUnknown, 403, "peer-unknown", "Only nodes of the same shop may ask this"),
     _Face(Misdirected, 421, "misdirected", "The request was sent to another name"),
     _Face(RouteUnknown, 404, "route-unknown", "There is no such route"),
+    _Face(ActUnknown, 404, "not-found", "Nothing of that name is known"),
     _Face(ItemUnknown, 404, "not-found", "Nothing of that name is known"),
     _Face(ModelUnfit, 409, "model-refused", "That version of the model is refused"),
     _Face(TenantConflict, 409, "tenant-conflict", "The tenant is not in a state for this"),

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 from midstream.core.answers.details import ItemDetail, LoggedEvent, UserDetail
-from midstream.core.answers.events import BulkAnswer, EventsAnswer
+from midstream.core.answers.events import BulkAnswer, EventsAnswer, RetractionAnswer
 from midstream.core.answers.explanations import Explained, JobView
 from midstream.core.answers.features import FeatureReadAnswer
 from midstream.core.answers.lists import (
@@ -174,6 +174,29 @@ def merge_operation(id_field: str) -> Document:
         ],
         "requestBody": json_body(other | {"additionalProperties": False}),
         "responses": responses("The merge is durable and applied.", _answer(), *_EVENT_FAILURES),
+    }
+
+
+_OF_RETRACTIONS = {
+    "user_id": "User whose act it has to be.",
+    "type": "Type of the act: an interaction, or impression.",
+    "item_id": "Item of the act.",
+    "time": "Event time of the act: milliseconds since 1970 or ISO 8601 with a zone. Without it the newest act.",
+}
+
+
+def retract_operation(id_field: str, fields: tuple[str, ...]) -> Document:
+    """Describe a route that takes an act back."""
+    told = [parameter(name, {"type": "string"}, _OF_RETRACTIONS[name]) for name in fields]
+    needed = {"type", "item_id"}
+    return {
+        "parameters": [
+            _in_path(id_field),
+            *(each | {"required": True} if each["name"] in needed else each for each in told),
+        ],
+        "responses": responses(
+            "The act is taken back, or was before.", ref("RetractionAnswer"), 400, 404, 413, 503, 507
+        ),
     }
 
 
@@ -398,6 +421,7 @@ def _encoded_schemas() -> bytes:
         *_KEYS,
         *_EXPERIMENTS,
         *_PAGES_OF_LISTS,
+        RetractionAnswer,
     )
     found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
     for each in asked:

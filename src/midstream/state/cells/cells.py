@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged
+from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged, UserRestarted
 from midstream.core.types import Index
 from midstream.state.cells.columns import CellQuestion, Reading, read_columns, read_matrix
 from midstream.state.cells.fold import CellRows, fold_cells
@@ -205,7 +205,7 @@ class Cells:
         elif isinstance(change, UserForgotten):
             for each in change.hashes.tolist():
                 self.forget(change.slot, each)
-        else:
+        elif isinstance(change, UserRestarted):
             self.forget(change.slot, change.user_hash)
 
     def read(self, cells: Sequence[Cell], keys: CellOwners, now_ms: int) -> Rows:

@@ -100,7 +100,7 @@ class Erasures:
     def apply(self, step: FoldStep) -> None:
         """Fold a step: an erasure is remembered, of a blanked one only what it refuses, and the oldest expire."""
         events = step.events
-        if step.ends_user and events.kind[0] == _ERASE and events.folded[0]:
+        if step.changes_user and events.kind[0] == _ERASE and events.folded[0]:
             body, log_time_ms, position = texts_of(step.source, 0)[-1], int(events.log_time_ms[0]), step.first
             if isinstance(step.change, UserForgotten):
                 hashes, asked_ms = step.change.hashes.tolist(), asked_at(body, log_time_ms)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from midstream.core.fold_step import Fingerprints, FoldStep
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
-from midstream.events.schema import TIME_SENT
+from midstream.events.schema import TIME_SENT, Event, build
 from midstream.events.siphash import Words, sip_begin, sip_text, sip_word
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.borrowed import borrowed
@@ -153,6 +153,18 @@ class EventIds:
         ids, checks, contents, _ = ring.columns
         _find(prints.id_hash, prints.check, prints.content, found, ids, checks, contents, ring.table)
         return found
+
+    def second_of(self, event_id: str) -> int | None:
+        """Return the second of log time in which an event with an id came first, None = no such id is remembered."""
+        prints = self.fingerprints(build((Event(_TICK, event_id=event_id),)))
+        ids, checks, _, seconds = self._ring.columns
+        wanted, check, table = int(prints.id_hash[0]), int(prints.check[0]), self._ring.table
+        at = wanted & (len(table) - 1)
+        while (held := int(table[at]) - 1) >= 0:
+            if int(ids[held]) == wanted and int(checks[held]) == check:
+                return int(seconds[held])
+            at = (at + 1) & (len(table) - 1)
+        return None
 
     def admit(self, prints: Fingerprints, log_time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the ``EventAdmission`` of each event, remember new ones, forget old ones, event by event."""

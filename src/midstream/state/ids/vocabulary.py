@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged, UserRestarted
-from midstream.core.kinds import Kind, Operation
+from midstream.core.fold_step import ActRetracted, FoldStep, UserChange, UserForgotten, UserMerged, UserRestarted
+from midstream.core.kinds import IMPRESSION, Kind, Operation
 from midstream.core.types import EventBatch, Index, IndexedBatch, LogPosition, Mask
 from midstream.events.schema import texts_of
 from midstream.events.values import merged_id
+from midstream.state.control.retractions import Retractions, retracted_act
 from midstream.state.ids.aliases import Aliases
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.ids.erased_users import Erasures
@@ -54,6 +55,7 @@ _USER = int(Kind.USER)
 _DELETE = int(Operation.DELETE)
 _MERGE = int(Operation.MERGE)
 _ERASE = int(Kind.ERASE)
+_RETRACTION = int(Kind.RETRACTION)
 _NONE = np.uint64(0)
 _BODY = 6
 # As plain numbers: NumPy asks an enum's member for its array protocols at each comparison, which costs 1 µs.
@@ -109,7 +111,7 @@ class Vocabulary:
         """Reserve the maxima; pages are paid when touched."""
         self.dropped = dropped
         limits = settings.limits
-        names = settings.action_names()
+        names = self._names = settings.action_names()
         self.id_key = settings.hash_key()
         """Under which ids are hashed."""
         self._actions = np.array([id_hash(name, self.id_key) for name in names], dtype=np.uint64)
@@ -126,6 +128,8 @@ class Vocabulary:
         """Ids that stand for others. A table of its own; only the fold changes it."""
         self.erasures = Erasures(limits.erased_max)
         """Who was erased. A table of its own; only the fold changes it."""
+        self.retractions = Retractions()
+        """Acts that were taken back. A table of its own; only the fold changes it."""
         self._id_texts: list[str | None] = [None] * limits.items_max
         """Ids that were read before, as texts. No state: a slot is never reused, so a text is never wrong."""
         self._meta = np.zeros(1, dtype=ITEM_META)
@@ -185,11 +189,11 @@ class Vocabulary:
         return sum(each.nbytes for each in held) + self._item_table.nbytes + self._item_text.nbytes
 
     def apply(self, step: FoldStep) -> None:
-        """Fold a step: its events with indices, and what becomes of the user whom it ends."""
+        """Fold a step: its events with indices, and what becomes of the user whom it is about."""
         found = step.admission
         step.events = self.index(step.first, step.source, found == _NEW)
         self.counts[_CONFLICTS] += np.count_nonzero(found == _CONFLICT)
-        if step.ends_user and step.events.folded[0]:
+        if step.changes_user and step.events.folded[0]:
             step.change = self._change(step.events)
 
     def index(self, first: LogPosition, batch: EventBatch, folded: Mask) -> IndexedBatch:
@@ -202,8 +206,9 @@ class Vocabulary:
 
         Returns:
             Columns of all events, in order. Of an event that is not folded, indices are -1. Late copies of erased
-            users are not folded either. Aliases and erasures are those that stand before the first event.
+            users are not folded either, and acts that the settings pass by are ticks. Aliases and erasures are those that stand before the first event.
         """
+        batch = self.dropped.less_acts(first, batch)
         n = len(batch)
         hashes = np.empty((4, n), dtype=np.uint64)
         times = np.empty((2, n), dtype=np.int64)
@@ -268,6 +273,10 @@ class Vocabulary:
         """Return the hash of the user that an id stands for; 0 = no id."""
         return self.aliases.resolve(id_hash(user_id, self.id_key))
 
+    def id_hash_of(self, text: str) -> int:
+        """Return the hash of an id as it was sent, of a user who may be another one by now; 0 = no id."""
+        return id_hash(text, self.id_key)
+
     def user_index(self, user_id: str) -> int:
         """Return the slot of a user, -1 when it is not known. Changes nothing, not even who goes next."""
         return self.user_slot(self.user_hash_of(user_id))
@@ -285,13 +294,35 @@ class Vocabulary:
         return UserForgotten(slot, user_hash, hashes)
 
     def _change(self, event: IndexedBatch) -> UserChange | None:
-        """Return what an event that ends a user makes of it, None = nothing: a blanked erasure, a void merge."""
+        """Return what an event about a user makes of it, None = nothing: a blanked erasure, a void merge."""
         user_hash = int(event.user_hash[0])
+        if event.kind[0] == _RETRACTION:
+            return self._retract(event, user_hash)
         if event.kind[0] == _ERASE:
             return self.forget(user_hash) if user_hash else None
         if event.operation[0] == _MERGE:
             return self._merge(event, user_hash)
         return UserRestarted(int(event.user_index[0]), user_hash)
+
+    def _retract(self, event: IndexedBatch, user_hash: int) -> ActRetracted | None:
+        """Return what a retraction takes back, None = nothing: an act that was taken back before, or is passed by."""
+        act = retracted_act(texts_of(event.source, 0)[_BODY])
+        if act is None or not 0 <= act.log_position < event.first or self.dropped.has(act.log_position):
+            return None
+        if not self.retractions.takes(LogPosition(act.log_position)):
+            return None
+        action = self._names.index(act.type) if act.type in self._names else -1
+        return ActRetracted(
+            act.log_position,
+            int(event.user_index[0]),
+            user_hash,
+            int(event.session_hash[0]),
+            int(event.item_index[0]),
+            action,
+            act.type == IMPRESSION,
+            act.time,
+            act.log_time,
+        )
 
     def _merge(self, event: IndexedBatch, into_hash: int) -> UserMerged | None:
         """Give up the slot of the user that a merge names, None = it is void, or was erased: then it is counted."""

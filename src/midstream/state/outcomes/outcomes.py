@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, ServedSlates, UserChange, UserForgotten, UserMerged
+from midstream.core.fold_step import FoldStep, ServedSlates, UserChange, UserForgotten, UserMerged, UserRestarted
 from midstream.core.kinds import IMPRESSION, Kind
 from midstream.core.types import IndexedBatch
 from midstream.state.cells.outcome_cells import (
@@ -262,7 +262,7 @@ class Outcomes:
             self.merge(change.into_hash, change.other_hash)
         elif isinstance(change, UserForgotten):
             self.forget(change.hashes)
-        else:
+        elif isinstance(change, UserRestarted):
             self.start_cold(change.user_hash)
 
     def _fold(self, step: FoldStep) -> None:

@@ -26,7 +26,8 @@ SESSION = np.dtype(
         ("previous_of_user", "i4"),
         ("next_of_user", "i4"),
         ("added", "i4"),
-        ("unused", "i4", (3,)),
+        ("unused", "i4"),
+        ("first_ms", "i8"),
     ]
 )
 """64 bytes: one line of memory."""

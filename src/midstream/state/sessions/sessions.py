@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, SessionColumns, UserChange, UserForgotten, UserMerged
+from midstream.core.fold_step import ActRetracted, FoldStep, SessionColumns, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import Kind
 from midstream.core.types import Index, IndexedBatch, Mask
 from midstream.state.sessions.session_slots import (
@@ -149,6 +149,13 @@ class Sessions:
             self.merge(change.into_hash, change.other_hash)
         elif isinstance(change, UserForgotten):
             self.forget(change.user_hash)
+        elif isinstance(change, ActRetracted) and not change.is_impression and self._has(change):
+            self.retract(change)
+
+    def _has(self, act: ActRetracted) -> bool:
+        """Return whether an act was one that belongs to a session."""
+        is_late = act.log_time_ms - act.time_ms > LATE_MS_MAX
+        return act.action >= 0 and act.item_index >= 0 and self._weights[act.action] > 0.0 and not is_late
 
     def number(self, batch: IndexedBatch) -> SessionColumns:
         """Fold a batch; return which session each event goes on with, and what that had before."""
@@ -184,6 +191,23 @@ class Sessions:
     def forget(self, user_hash: int) -> None:
         """Close the open sessions of a user, as if they had never been open: they are counted nowhere."""
         forget_sessions(np.uint64(user_hash), self._sessions, self._table, self._user_heads, self._meta)
+
+    def retract(self, act: ActRetracted) -> None:
+        """Let the open session that an act belongs to be without its item, of several the newest place of it.
+
+        A session that was closed since stays as it is. Cost: about 20 µs.
+        """
+        key = key_of(np.uint64(act.session_hash), np.uint64(act.user_hash))
+        slot = find(np.uint64(key), self._sessions["key"], self._table) if key else -1
+        if slot < 0 or act.log_time_ms < self._sessions["first_ms"][slot]:
+            return
+        items = self._items_of(slot)
+        places = np.flatnonzero(items == act.item_index)
+        if len(places):
+            left = np.delete(items, places[-1])
+            self._items[slot] = 0
+            self._items[slot, : len(left)] = left
+            self._sessions["added"][slot] = len(left)
 
     def find(self, session_hash: int, user_hash: int, now_ms: int) -> Open | None:
         """Return the session that an interaction at ``now_ms`` would go on with; None when it would begin one.
@@ -237,6 +261,7 @@ class Sessions:
             "key": held["key"].copy(),
             "user": held["user"].copy(),
             "number": held["number"].copy(),
+            "first_ms": held["first_ms"].copy(),
             "last_ms": held["last_ms"].copy(),
             "length": np.array([len(each) for each in items], dtype=np.int32),
             "items": np.concatenate([np.empty(0, dtype=np.int32), *items]),
@@ -246,7 +271,7 @@ class Sessions:
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the sessions by what ``arrays`` returned."""
         count = len(arrays["key"])
-        for name in ("key", "user", "number", "last_ms"):
+        for name in ("key", "user", "number", "first_ms", "last_ms"):
             self._sessions[name][:count] = arrays[name]
         self._sessions["added"][:count] = arrays["length"]
         filled = np.arange(self._items.shape[1]) < arrays["length"].astype(np.int64)[:, np.newaxis]
@@ -313,6 +338,7 @@ def number_events(
         slot = find(key, sessions["key"], table)
         if slot < 0:
             slot = open_session(key, sessions, table, user_heads, meta)
+            sessions[slot]["first_ms"] = now
         else:
             touch_session(slot, sessions, meta)
         if sessions[slot]["user"] == _NONE and user_hash[i] != _NONE:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.fold_step import FoldStep, UserChange, UserForgotten, UserMerged
+from midstream.core.fold_step import ActRetracted, FoldStep, UserChange, UserForgotten, UserMerged
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import Index, IndexedBatch, Mask, Score
 from midstream.events.schema import TIME_SENT, texts_of
@@ -24,6 +24,7 @@ from midstream.state.settings import FoldSettings
 from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.borrowed import address_of
 from midstream.state.structures.row_merge import add_row, ring_places
+from midstream.state.structures.windows import LATE_MS_MAX
 from midstream.state.users.affinities import (
     AFFINITIES_MAX,
     AffinityRows,
@@ -31,6 +32,7 @@ from midstream.state.users.affinities import (
     merge_affinities,
     read_affinities,
 )
+from midstream.state.users.retracted_acts import retract_affinity, ring_without, seen_without
 from midstream.state.users.ring_query import newest_distinct
 from midstream.state.users.user_fold import SEEN_COUNT_MAX, fold_users
 from midstream.state.users.user_rows import (
@@ -205,6 +207,8 @@ class Users:
             self.merge(change.into, change.other)
         elif isinstance(change, UserForgotten) and change.slot >= 0:
             self.forget(change.slot)
+        elif isinstance(change, ActRetracted) and change.user >= 0:
+            self.retract(change)
 
     def merge(self, into_index: int, from_index: int) -> None:
         """Add what is known of one user to another, and forget the first. Cost: about 100 µs.
@@ -219,6 +223,42 @@ class Users:
             merge_affinities(into_index, from_index, at, self._ints, self._floats, self._longs)
         self._documents.merge(into_index, from_index)
         self.forget(from_index)
+
+    def retract(self, act: ActRetracted) -> None:
+        """Leave an act out of the row of its user, unless the row began after it. Cost: about 50 µs.
+
+        Of equal interactions the newest leaves the ring. What the act added to affinities is taken off the value that
+        its item has now.
+        """
+        head = self._heads[act.user]
+        if not 0 < head["first_ms"] <= act.log_time_ms or (act.action < 0 and not act.is_impression):
+            return
+        if act.log_time_ms - act.time_ms <= LATE_MS_MAX:
+            self._leave(head, act)
+        if act.is_impression or act.item_index < 0 or self._weights[act.action] == 0.0:
+            return
+        for at, name in zip(self._affinity_at, self._attributes, strict=True):
+            code = int(self._category(name)[act.item_index])
+            if code >= 0:
+                weight = float(self._weights[act.action])
+                retract_affinity(act.user, code, weight, act.time_ms, at, self._ints, self._floats, self._longs)
+
+    def _leave(self, head: np.void, act: ActRetracted) -> None:
+        """Leave an act out of the counts, the ring and the items seen."""
+        if act.is_impression:
+            if head["seen_length"]:
+                columns = self._seen_columns(head)
+                head["seen_length"] = seen_without(*columns, int(head["seen_length"]), act.item_index)
+            return
+        head["counts"][act.action] = max(0, int(head["counts"][act.action]) - 1)
+        acts = self._ring(head)
+        left = ring_without(acts, int(head["added"]), (act.item_index, act.action, act.time_ms), ACTION_BITS)
+        if left is not None:
+            inline = len(head["ring"])
+            head["ring"] = left[:inline]
+            if block := int(head["ring_block"]):
+                self._tails[block - 1, : PLACE_WORDS * (self._ring_max - inline)] = left[inline:].reshape(-1)
+            head["added"] = min(int(head["added"]), self._ring_max) - 1
 
     def forget(self, user_index: int) -> None:
         """Make the row of a slot that is given up empty, and drop its document."""
@@ -259,14 +299,18 @@ class Users:
     def recent(self, user_index: int) -> RecentInteractions:
         """Return the last interactions of a user."""
         head = self._heads[user_index]
-        acts = head["ring"]
-        if block := int(head["ring_block"]):
-            further = self._tails[block - 1, : PLACE_WORDS * (self._ring_max - len(acts))]
-            acts = np.concatenate((acts, further.reshape(-1, PLACE_WORDS)))
-        acts = acts[ring_places(int(head["added"]), self._ring_max)]
+        acts = self._ring(head)[ring_places(int(head["added"]), self._ring_max)]
         low, high = acts[:, 1].astype(np.int64) & _LOW32, acts[:, 2].astype(np.int64)
         times = (high & _HIGH16) << 32 | low
         return RecentInteractions(acts[:, 0].copy(), (high >> ACTION_BITS).astype(np.int16), times)
+
+    def _ring(self, head: np.void) -> NDArray[np.int32]:
+        """Return the places of a user's ring that have room, (n, 3), in the order in which they lie."""
+        acts: NDArray[np.int32] = head["ring"]
+        if block := int(head["ring_block"]):
+            further = self._tails[block - 1, : PLACE_WORDS * (self._ring_max - len(acts))]
+            return np.concatenate((acts, further.reshape(-1, PLACE_WORDS)))
+        return acts
 
     def last_distinct(self, user_index: int, actions: tuple[str, ...], count_max: int) -> Index:
         """Return the distinct items of a user's last interactions, the newest first.

@@ -1,0 +1,82 @@
+"""Retraction of acts over the network or from Python: finds an act in the log, and appends the event that takes it back.
+
+An act that was taken back before is found again and said to be so, and nothing is appended: a request that is sent
+again, as its answer was lost, takes nothing else back.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from midstream.core.answers.events import RetractedEvent, RetractionAnswer
+from midstream.core.errors import Overloaded
+from midstream.core.kinds import IMPRESSION, Kind
+from midstream.core.types import EventBatch
+from midstream.engine.live import LiveState
+from midstream.engine.retractions.act_search import ActQuestion, FoundAct, acts_of_id, newest_act
+from midstream.events.schema import build
+from midstream.state.control.retractions import RETRACTIONS_MAX
+from midstream.state.ids.retraction_event import folded_time_ms, retraction_of
+
+SEARCHES_MAX: Final = 4
+"""Searches at once: each reads the log in pieces of 1 to 2 ms, beside the other turns of the event loop."""
+T = TypeVar("T")
+
+
+class Retractor:
+    """Takes acts back, each once."""
+
+    def __init__(self, live: LiveState, record: Callable[[EventBatch], Awaitable[object]]) -> None:
+        """Search in ``live``; ``record`` makes events durable and applies them."""
+        self._live = live
+        self._record = record
+        self._searches = 0
+
+    async def by_id(self, event_id: str, user_id: str | None = None) -> RetractionAnswer:
+        """Take back the act with an event id, as ``acts_of_id`` finds it; return when that is durable and applied.
+
+        Raises:
+            ActUnknown: There is no such act.
+            Overloaded: ``SEARCHES_MAX`` searches run, or as many retractions as may wait for a rebuild.
+            MidstreamError: As ``Engine.record`` does.
+        """
+        return await self._take_back(await self._one_of_few(lambda: acts_of_id(self._live, event_id, user_id)))
+
+    async def newest(self, asked: ActQuestion) -> RetractionAnswer:
+        """Take back the newest act of a user with an item, as ``newest_act`` finds it; errors as of ``by_id``.
+
+        Raises:
+            RequestInvalid: The type is not configured.
+        """
+        return await self._take_back([await self._one_of_few(lambda: newest_act(self._live, asked))])
+
+    async def _take_back(self, acts: Sequence[FoundAct]) -> RetractionAnswer:
+        fresh = [each for each in acts if not self._live.fold.is_taken_back(each.position)]
+        if fresh:
+            if len(self._live.fold.vocabulary.retractions) + len(fresh) > RETRACTIONS_MAX:
+                message = (
+                    f"{RETRACTIONS_MAX:,} acts that were taken back wait for a rebuild, and no more may: "
+                    "`midstream rebuild` or POST /v1/rebuild"
+                )
+                self._live.metrics.count_overload("retractions")
+                raise Overloaded(message)
+            await self._record(build([retraction_of(*each) for each in fresh]))
+        token = self._live.token(self._live.fold.log_position)
+        return RetractionAnswer(len(fresh), len(acts) - len(fresh), tuple(map(_view, acts)), token)
+
+    async def _one_of_few(self, search: Callable[[], Awaitable[T]]) -> T:
+        if self._searches >= SEARCHES_MAX:
+            self._live.metrics.count_overload("retractions")
+            message = f"{SEARCHES_MAX} searches for acts to be taken back run, and no more may at once"
+            raise Overloaded(message)
+        self._searches += 1
+        try:
+            return await search()
+        finally:
+            self._searches -= 1
+
+
+def _view(act: FoundAct) -> RetractedEvent:
+    """Return an act as it is shown."""
+    event = act.event
+    name = IMPRESSION if event.kind == Kind.IMPRESSION else event.action
+    return RetractedEvent(name, event.item_id, folded_time_ms(event), event.event_id)
