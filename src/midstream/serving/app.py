@@ -398,8 +398,8 @@ def _cold(
     from midstream.serving.admin.online_metrics import add_online_routes
     from midstream.serving.admin.placements import add_placement_routes
     from midstream.serving.admin.rebuilds import add_rebuild_routes
-    from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.retractions import add_retraction_routes
+    from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.users import add_people_routes
     from midstream.serving.openapi.document import add_hot_routes
 

@@ -203,9 +203,8 @@ class Fold:
         if not len(batch):
             return
         self._is_torn = True
-        if self.is_general or not (
-            self._one_pass.is_possible(first, len(batch)) and self._one_pass.fold(first, batch, prints)
-        ):
+        is_possible = not self.is_general and self._one_pass.is_possible(first, len(batch))
+        if not (is_possible and self._one_pass.fold(first, batch, prints)):
             self._apply_steps(first, batch, prints)
         else:
             self._position = LogPosition(first + len(batch))

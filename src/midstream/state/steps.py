@@ -1,8 +1,9 @@
 """Cutting a batch into fold steps, and a step into parts in which the catalogue stands still.
 
 A merge of two users and an erasure change whose later events are, a user who is deleted starts cold, and a retraction
-takes an earlier act back, so each is a step by itself, the events before and after it steps of their own. Some tables read the catalogue as it stands at an
-event, so a step in which it changes after other events is handed to them in parts.
+takes an earlier act back, so each is a step by itself, the events before and after it steps of their own. Some tables
+read the catalogue as it stands at an event, so a step in which it changes after other events is handed to them in
+parts.
 """
 
 from collections.abc import Iterator

@@ -214,10 +214,9 @@ def warm_people(fold: Fold, action: str) -> None:
     fold.apply(
         LogPosition(fold.log_position), build((act._replace(user_id="u3"), seen, act._replace(user_id="u2"), other))
     )
-    taken_back = (retraction_of(LogPosition(fold.log_position - at), each) for at, each in ((2, seen), (4, act)))
-    fold.apply(
-        LogPosition(fold.log_position), build(each._replace(user_id="u2", log_time_ms=_NOW) for each in taken_back)
-    )
+    acts = ((LogPosition(fold.log_position - at), each) for at, each in ((3, seen), (4, act)))
+    taken_back = [retraction_of(*each)._replace(user_id="u2", log_time_ms=_NOW) for each in acts]
+    fold.apply(LogPosition(fold.log_position), build(taken_back))
     user_view(fold, "u1", _NOW)
     session_asker(1)
     fold.apply(LogPosition(fold.log_position), build((Event(Kind.ERASE, user_id="u1", log_time_ms=_NOW),)))

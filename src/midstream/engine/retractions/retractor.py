@@ -1,4 +1,4 @@
-"""Retraction of acts over the network or from Python: finds an act in the log, and appends the event that takes it back.
+"""Retraction of acts: finds an act in the log, and appends the event that takes it back.
 
 An act that was taken back before is found again and said to be so, and nothing is appended: a request that is sent
 again, as its answer was lost, takes nothing else back.

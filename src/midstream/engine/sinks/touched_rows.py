@@ -1,8 +1,8 @@
 """Change capture: the users and items whose rows a batch of the log may have changed, each once.
 
-An act touches its user and its item, and so do impressions, changes of profiles and of the catalogue, merges,
-erasures, and of its user a retraction. Ids are taken as they were sent; whose rows they are is the state's to say. A user act that was refused or
-came twice touches too: that costs one read more and changes nothing.
+An act touches its user and its item, and so do impressions, changes of profiles and of the catalogue, merges, erasures,
+and of its user a retraction. Ids are taken as they were sent; whose rows they are is the state's to say. A user act
+that was refused or came twice touches too: that costs one read more and changes nothing.
 """
 
 from collections.abc import Iterator

@@ -206,7 +206,8 @@ class Vocabulary:
 
         Returns:
             Columns of all events, in order. Of an event that is not folded, indices are -1. Late copies of erased
-            users are not folded either, and acts that the settings pass by are ticks. Aliases and erasures are those that stand before the first event.
+            users are not folded either, and acts that the settings pass by are ticks. Aliases and erasures are those
+            that stand before the first event.
         """
         batch = self.dropped.less_acts(first, batch)
         n = len(batch)
