@@ -205,8 +205,9 @@ def _wanted(log: LogView, name: str) -> ImportRun:
 def _settings(data: DataFolder, config: Config, run: ImportRun) -> FoldSettings:
     """Return the settings of the new state: without a compaction that looked at rows of the run."""
     settings = settings_of(data, config)
-    if compactions.dropped_by(data, settings).before > min(begin for begin, _ in run.spans):
-        return msgspec.structs.replace(settings, compaction="")
+    dropped = compactions.dropped_by(data, settings)
+    if dropped.before > min(begin for begin, _ in run.spans):
+        return msgspec.structs.replace(settings, compaction=compactions.of_acts(dropped).name)
     return settings
 
 

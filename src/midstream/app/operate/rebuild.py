@@ -64,6 +64,8 @@ class Rebuilt:
     """Older snapshots that were too many."""
     dropped_items: int = 0
     """Deleted items that have no slot any more."""
+    acts_taken_back: int = 0
+    """Acts that were taken back, and are passed by."""
 
 
 def verify(folder: Path, config: Config, notify: Notify = nobody) -> Verified:
@@ -103,7 +105,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
     lock = disk.lock(data.lock, data.root)
     try:
         log = LogView(folder)
-        settings = _compacted(folder, config, log, notify) if compact else settings_of(data, config)
+        settings = _compacted(folder, config, log, notify) if compact else _taken_back(data, config, log, notify)
         fold = beginning_of(data, settings, log)
         catch_up(fold, log.read, log.end, notify)
         if log.end == 0:
@@ -115,7 +117,7 @@ def rebuild(folder: Path, config: Config, notify: Notify = nobody, *, compact: b
         compactions.prune(data, {settings.compaction})
     finally:
         disk.close(lock)
-    return Rebuilt(log.end, manifest.digest, tuple(removed), len(fold.dropped.item_hash))
+    return Rebuilt(log.end, manifest.digest, tuple(removed), len(fold.dropped.item_hash), len(fold.dropped.acts))
 
 
 def rebuild_beside(folder: Path, notify: Notify = nobody, *, compact: bool = False) -> RebuildView:
@@ -161,9 +163,25 @@ def _compacted(folder: Path, config: Config, log: LogView, notify: Notify) -> Fo
     key = fold.vocabulary.id_key
     compactions.write_candidates(data, fold.vocabulary.item_hash[fold.items.deleted()], fold.dropped)
 
-    def every() -> Iterator[tuple[LogPosition, EventBatch]]:
-        for first, batch in () if log.reader is None else everything(log.reader, log.end):
-            yield first, batch
-            notify("choosing", first + len(batch), log.end)
+    choice = compactions.choose(data, _every(log, notify), log.end, key)
+    return msgspec.structs.replace(fold.settings, compaction=choice.name)
 
-    return msgspec.structs.replace(fold.settings, compaction=compactions.choose(data, every(), log.end, key).name)
+
+def _taken_back(data: DataFolder, config: Config, log: LogView, notify: Notify) -> FoldSettings:
+    """Return the settings, under which the acts that were taken back are passed by.
+
+    Where retention has cut the log they stay as they are: a state of another version would lose the counts of what was
+    cut.
+    """
+    settings = settings_of(data, config)
+    if log.begin:
+        return settings
+    found = compactions.take_back(data, _every(log, notify), compactions.dropped_by(data, settings))
+    return msgspec.structs.replace(settings, compaction=found.name)
+
+
+def _every(log: LogView, notify: Notify) -> Iterator[tuple[LogPosition, EventBatch]]:
+    """Yield all events that a log holds, with those that stand for what was cut."""
+    for first, batch in () if log.reader is None else everything(log.reader, log.end):
+        yield first, batch
+        notify("choosing", first + len(batch), log.end)

@@ -79,7 +79,10 @@ class LookupRows:
 
 @dataclass(frozen=True, slots=True)
 class Eras:
-    """The settings of a fold of the past: those without a compaction before it, those in service from it on."""
+    """The settings of a fold of the past: those without a compaction before it, those in service from it on.
+
+    Acts that a rebuild passes by are passed by in both.
+    """
 
     earlier: FoldSettings
     current: FoldSettings
@@ -120,9 +123,11 @@ class Past:
     def eras(self) -> "Eras":
         """By which settings the log is folded."""
         current = settings_of(self._data, self.config)
-        earlier = msgspec.structs.replace(current, compaction="")
-        since = compactions.dropped_by(self._data, current).before
-        if since <= self.log.begin or self.log.reader is None or not is_counted(earlier, self.log.reader):
+        dropped = compactions.dropped_by(self._data, current)
+        acts = compactions.of_acts(dropped)
+        earlier = msgspec.structs.replace(current, compaction=acts.name)
+        since = dropped.before if len(dropped.item_hash) else LogPosition(0)
+        if since <= self.log.begin or self.log.reader is None or not is_counted(earlier, acts, self.log.reader):
             return Eras(current, current, LogPosition(0))
         return Eras(earlier, current, since)
 

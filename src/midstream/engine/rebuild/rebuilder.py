@@ -253,10 +253,20 @@ class Rebuilder:
             await asyncio.wait((task,))
 
     def _change(self, wanted: Service, *, compact: bool) -> Change:
-        if compact or wanted.settings.version() != self.service.settings.version():
+        is_other = wanted.settings.version() != self.service.settings.version()
+        if compact or is_other or (self._waiting_acts and open_reader(self._folder).begin == 0):
             return "state"
         same = wanted.config_hash == self.service.config_hash and wanted.plans == self.service.plans
         return "nothing" if same else "plans"
+
+    @property
+    def _waiting_acts(self) -> int:
+        """Number of acts that were taken back and are to be passed by.
+
+        Where retention has cut the log they wait for a rebuild for another reason: one for them alone would lose the
+        counts from before the cut.
+        """
+        return len(self._engine.fold.vocabulary.retractions)
 
     async def _run(self, wanted: Service, *, compact: bool) -> None:
         async with self._snapshotter.swaps:
@@ -320,6 +330,7 @@ class Rebuilder:
             keep=self._beside.keep,
             versions=(self.service.settings.version(),),
             compacts=compact,
+            takes_back=bool(self._waiting_acts),
             hourly=self._beside.hourly,
         )
         ended = await child_process.run(CHILD, order, self._say)

@@ -29,7 +29,7 @@ from midstream.events.history.history import HistoryFile
 from midstream.events.schema import ROW, cut
 from midstream.events.segments.log_identity import LogIdentity, identity_of
 from midstream.state.fold import Fold
-from midstream.state.ids.compacted_items import NOTHING, Dropped
+from midstream.state.ids.compacted_items import Dropped
 from midstream.state.restate import Restated, restated
 from midstream.state.settings import FoldSettings
 
@@ -96,17 +96,17 @@ def beginning(settings: FoldSettings, dropped: Dropped, reader: FolderLog, pace:
     return found.fold or _from_documents(Fold(settings, dropped), place, base)
 
 
-def is_counted(settings: FoldSettings, reader: FolderLog) -> bool:
+def is_counted(settings: FoldSettings, dropped: Dropped, reader: FolderLog) -> bool:
     """Return whether a fold of these settings from the log's beginning has the counts of cut history.
 
-    It has where nothing is cut, or where the base has a snapshot of it; else counts begin at the cut. No compaction.
+    It has where nothing is cut, or where the base has a snapshot of it; else counts begin at the cut.
     """
     if reader.begin == 0:
         return True
     place = base_folder(reader.folder, reader.begin)
     base = read_base(place, reader.identity.log_id)
     position = LogPosition(base.log_position)
-    wanted = snapshots.SnapshotRequirement(settings, NOTHING, base.identity, position, position)
+    wanted = snapshots.SnapshotRequirement(settings, dropped, base.identity, position, position)
     return snapshots.find_newest(place / _SNAPSHOTS, wanted).fold is not None
 
 

@@ -41,6 +41,8 @@ class SnapshotOrder(child_process.WorkOrder, frozen=True):
     """Other fold versions in use: their snapshots stay."""
     compacts: bool = False
     """First choose which of the candidates in the folder are dropped, and drop them."""
+    takes_back: bool = False
+    """First find the acts that were taken back, and pass them by; a compaction does."""
     hourly: Hourly = NONE
     """Which snapshots stay for explanations."""
     watched: str = ""
@@ -57,7 +59,7 @@ class SnapshotReport(msgspec.Struct, frozen=True):
     refused: tuple[str, ...]
     """Snapshots that were not good."""
     settings: str
-    """``FoldSettings`` of the snapshot: the ordered ones, and the compaction if there was one."""
+    """``FoldSettings`` of the snapshot: the ordered ones, and what it passes by if that was found anew."""
     values_compared: int = 0
     """Values of features that were served and compared with those of the fold."""
     values_unequal: int = 0
@@ -81,11 +83,13 @@ def run(order: SnapshotOrder, pace: Pace | None = None) -> SnapshotReport:
     def read(after: LogPosition, limit: int) -> Sequence[tuple[LogPosition, EventBatch]]:
         return reader.read(after, limit, position)
 
-    if order.compacts:
+    if order.compacts or order.takes_back:
         every = _paced(base_state.everything(reader, position), "choosing", position, pace)
-        settings = msgspec.structs.replace(
-            settings, compaction=compactions.choose(folder, every, position, settings.hash_key()).name
-        )
+        if order.compacts:
+            dropped = compactions.choose(folder, every, position, settings.hash_key())
+        else:
+            dropped = compactions.take_back(folder, every, compactions.dropped_by(folder, settings))
+        settings = msgspec.structs.replace(settings, compaction=dropped.name)
     loaded = base_state.newest(folder, settings, reader, position, pace)
     fold = loaded.fold
     began, written_at = fold.log_position, time.monotonic()
