@@ -46,6 +46,8 @@ CALLS = {
     "patch_users": [([USER],)],
     "merge": [("ann", "anon-7")],
     "erase": [("ann",)],
+    "retract": [("e1",)],
+    "retract_newest": [("ann", "view", "lamp")],
     "served": [("r1",)],
     "explanation": [("r1",)],
     "placements": [()],

@@ -23,6 +23,7 @@ import type {
   RankBody,
   RecommendationBody,
   RequestPage,
+  RetractionAnswer,
   Slate,
   UserPage,
   UserRanking,
@@ -238,6 +239,28 @@ export class Client {
     const answer = await this.#exchange.document<{ log_position: string; erase_by: string; ids_count: number }>(request);
     this.#positions.note(answer.log_position, visitorsOf({ user_id: userId }));
     return { ...answer };
+  }
+
+  /** Take the act with an event id back, as after a mis-click; a repeated attempt takes nothing else back. */
+  async retract(eventId: string, act: { user_id?: string } = {}): Promise<RetractionAnswer> {
+    return this.#retracted(pathOf(["events", eventId], act), act);
+  }
+
+  /** Take the newest act of one type that a user did with an item back; a repeated attempt takes no other one. */
+  async retractNewest(
+    userId: string,
+    eventType: string,
+    itemId: string,
+    act: { time?: number | string } = {},
+  ): Promise<RetractionAnswer> {
+    const query = { type: eventType, item_id: itemId, ...act };
+    return this.#retracted(pathOf(["users", userId, "events"], query), { user_id: userId });
+  }
+
+  async #retracted(path: string, visitor: { user_id?: string }): Promise<RetractionAnswer> {
+    const answer = await this.#exchange.document<RetractionAnswer>({ method: "DELETE", target: path });
+    this.#positions.note(answer.log_position, visitorsOf(visitor));
+    return answer;
   }
 
   /** Yield the items that pass a filter, in the order in which they became known. */

@@ -184,8 +184,9 @@ export function target(steps: readonly string[], query: Record<string, unknown> 
   return pairs.length > 0 ? `${path}?${pairs.join("&")}` : path;
 }
 
-/** Return the path of one thing; `items/search` is a route, so the item of that id is quoted. */
+/** Return the path of one thing; `items/search` and `events/bulk` are routes, so things of those ids are quoted. */
 export function pathOf(steps: readonly string[], query: Record<string, unknown> = {}): string {
-  const isSearch = steps.length === 2 && steps[0] === "items" && steps[1] === "search";
-  return isSearch ? target(steps, query).replace("/search", "/%73earch") : target(steps, query);
+  const path = target(steps, query);
+  if (steps.join("/") === "items/search") return path.replace("/search", "/%73earch");
+  return steps.join("/") === "events/bulk" ? path.replace("/bulk", "/%62ulk") : path;
 }

@@ -810,6 +810,8 @@ export interface components {
             } | null;
             /** @default  */
             content_base64?: string;
+            /** @default false */
+            retracted?: boolean;
         };
         /**
          * ServedRecord
@@ -1470,6 +1472,27 @@ export interface components {
             own: number;
             near: number;
         };
+        /**
+         * RetractionAnswer
+         * @description The acknowledgement of a retraction: it is durable and applied.
+         */
+        RetractionAnswer: {
+            retracted: number;
+            already_retracted: number;
+            events: components["schemas"]["RetractedEvent"][];
+            log_position: string;
+        };
+        /**
+         * RetractedEvent
+         * @description One act that was taken back.
+         */
+        RetractedEvent: {
+            type: string;
+            item_id: string;
+            time: number;
+            /** @default  */
+            event_id?: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -1565,5 +1588,7 @@ export type UserRanking = components['schemas']['UserRanking'];
 export type RankedUser = components['schemas']['RankedUser'];
 export type ValueRanking = components['schemas']['ValueRanking'];
 export type RankedValue = components['schemas']['RankedValue'];
+export type RetractionAnswer = components['schemas']['RetractionAnswer'];
+export type RetractedEvent = components['schemas']['RetractedEvent'];
 export type $defs = Record<string, never>;
 export type operations = Record<string, never>;

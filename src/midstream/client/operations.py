@@ -34,7 +34,7 @@ from midstream.client.frames import FrameParts, sum_of
 from midstream.client.questions import asked, asked_by_query, changed, recorded, streamed, valued
 from midstream.client.requests import path_of, posted, sent, target
 from midstream.core.answers import slates
-from midstream.core.answers.events import BulkAnswer, EventsAnswer
+from midstream.core.answers.events import BulkAnswer, EventsAnswer, RetractionAnswer
 from midstream.core.answers.explanations import Explained
 from midstream.core.answers.features import FeatureReadAnswer
 from midstream.core.answers.lists import (
@@ -282,6 +282,31 @@ class Operations:
         return _erased(self.session, user_id)
 
     @operation
+    def retract(self, event_id: str, *, user_id: str | None = None) -> Exchange[RetractionAnswer]:
+        """Take the act with an event id back, as after a mis-click; a repeated attempt takes nothing else back.
+
+        Args:
+            event_id: As it was sent; of an event with several items all of them.
+            user_id: User whose act it has to be; None = anybody's.
+        """
+        return _retracted(self.session, path_of("events", event_id, query={"user_id": user_id}), user_id)
+
+    @operation
+    def retract_newest(
+        self, user_id: str, event_type: str, item_id: str, *, time: int | str | None = None
+    ) -> Exchange[RetractionAnswer]:
+        """Take the newest act of one type that a user did with an item back; a repeated attempt takes no other one.
+
+        Args:
+            user_id: Whose act it is.
+            event_type: An interaction, or ``impression``.
+            item_id: Its item.
+            time: Event time of the act, as answers have it; None = the newest.
+        """
+        query = {"type": event_type, "item_id": item_id, "time": time}
+        return _retracted(self.session, path_of("users", user_id, "events", query=query), user_id)
+
+    @operation
     def served(self, request_id: str) -> Exchange[JsonObject]:
         """Return the served record of a slate."""
         return answer_to(self.session, HttpRequest("GET", path_of("requests", request_id)), JsonObject)
@@ -408,6 +433,12 @@ def _recorded_frame(session: ClientSession, parts: FrameParts, *, dry_run: bool)
 def _erased(session: ClientSession, user_id: str) -> Exchange[ErasureView]:
     answer = yield from answer_to(session, HttpRequest("DELETE", path_of("users", user_id)), ErasureView)
     session.positions.note(answer.log_position, [("user_id", user_id)])
+    return answer
+
+
+def _retracted(session: ClientSession, path: str, user_id: str | None) -> Exchange[RetractionAnswer]:
+    answer = yield from answer_to(session, HttpRequest("DELETE", path), RetractionAnswer)
+    session.positions.note(answer.log_position, [] if user_id is None else [("user_id", user_id)])
     return answer
 
 

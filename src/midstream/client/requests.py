@@ -13,6 +13,7 @@ Event = Mapping[str, object]
 Events = Event | Sequence[Event]
 
 
+_ROUTES: Mapping[tuple[str, ...], str] = {("items", "search"): "%73earch", ("events", "bulk"): "%62ulk"}
 _DOTS = {".": "%2E", "..": "%2E%2E"}
 
 
@@ -33,12 +34,15 @@ def target(*steps: str, query: Mapping[str, object] | None = None) -> str:
 def path_of(kind: str, *steps: str, query: Mapping[str, object] | None = None) -> str:
     """Return the path of one thing below ``/v1``; ``items/search`` is a route, so the item of that id is quoted.
 
+    So is the event of the id ``bulk``.
+
     Example:
-        >>> path_of("items", "search")
-        '/v1/items/%73earch'
+        >>> path_of("items", "search"), path_of("events", "bulk")
+        ('/v1/items/%73earch', '/v1/events/%62ulk')
     """
     path = target("v1", kind, *steps, query=query)
-    return path.replace("/search", "/%73earch", 1) if (kind, steps) == ("items", ("search",)) else path
+    quoted = _ROUTES.get((kind, *steps))
+    return path if quoted is None else path.replace(f"/{steps[0]}", f"/{quoted}", 1)
 
 
 def posted(path: str, document: object, repeat: Repeat = "always") -> HttpRequest:

@@ -139,7 +139,7 @@ def test_another_configuration_and_a_compaction_pass_them_by_too(tmp_path: Path)
         assert (len(dropped.acts), len(dropped.item_hash)) == (5, 1)
         assert running.engine.fold.digest() == digest_anew(running)
 
-    running = run_folder(tmp_path, work)
+    run_folder(tmp_path, work)
     past = Past(tmp_path, config_of(tmp_path))
     earlier = compactions.dropped_by(DataFolder(tmp_path / "data"), past.eras.earlier)
     assert (len(earlier.acts), len(earlier.item_hash)) == (5, 0)
