@@ -158,6 +158,8 @@ class ActReader:
         )
         hidden = self._hidden(first, batch) & (batch.rows["kind"] != Kind.ERASE)  # what they refuse stays refused
         is_new = found == int(EventAdmission.NEW)
+        gone = self._fold.vocabulary.dropped.acts_within(first, len(batch))
+        self._count("taken_back", np.count_nonzero(is_new[gone] & (batch.rows["kind"][gone] == Kind.INTERACTION)))
         self._count("erased", np.count_nonzero(hidden & is_new & (batch.rows["kind"] == Kind.INTERACTION)))
         folded = is_new & ~hidden
         for step in steps(first, batch):

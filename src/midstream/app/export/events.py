@@ -32,7 +32,8 @@ from midstream.events.whole_file import OPEN_MODE, WholeFile
 from midstream.state.ids.event_ids import EventAdmission, EventIds
 
 FORMATS = ("ndjson", "csv", "parquet", "arrow")
-KINDS = tuple(kind.name.lower() for kind in Kind)
+KINDS = tuple(kind.name.lower() for kind in Kind if kind is not Kind.RETRACTION)
+"""A retraction names a position of its own log, so an export has neither it nor the act."""
 GROUP_ROWS = 65_536
 """Rows of a Parquet row group and of an Arrow record batch: 10 MB, and few enough to stream."""
 _PAGE = "/docs/data.md"
@@ -66,6 +67,8 @@ class ExportSummary:
     """Events of other kinds or times."""
     duplicates: int
     """Copies that are in the log a second time, as after a crash; state and export skip them."""
+    taken_back: int = 0
+    """Acts that were taken back; they are in no export."""
     log_times_set: int = 0
     """Events whose log time was ahead of the clock; they get the time that was sent, or that of the event before."""
 
@@ -95,11 +98,15 @@ class _Selection:
         self._options = options
         self._ids = EventIds(config.limits.event_ids_max, log.id_key)
         self._kinds = [Kind[name.upper()] for name in options.kinds]
-        self.events = self.left_out = self.duplicates = 0
+        self.events = self.left_out = self.duplicates = self.taken_back = 0
 
     def batches(self, notify: Callable[[int, int], None] | None = None) -> Iterator[EventBatch]:
-        """Yield them, oldest first. All of the log is read: a first copy may lie before what is wanted."""
+        """Yield them, oldest first. All of the log is read: a first copy may lie before what is wanted.
+
+        It is read twice: an act may be taken back at the log's end.
+        """
         read = 0
+        acts = self._log.acts_taken_back
         for batch in self._log.batches():
             times = batch.rows["log_time_ms"]
             is_first = self._ids.admit(self._ids.fingerprints(batch), times.astype(np.int64)) == EventAdmission.NEW
@@ -108,7 +115,9 @@ class _Selection:
                 is_wanted &= times >= self._options.since_ms
             if self._options.until_ms is not None:
                 is_wanted &= times < self._options.until_ms
-            chosen = np.flatnonzero(is_first & is_wanted)
+            is_kept = ~np.isin(self._log.begin + read + np.arange(len(batch)), acts)
+            self.taken_back += int(np.count_nonzero(is_first & is_wanted & ~is_kept))
+            chosen = np.flatnonzero(is_first & is_wanted & is_kept)
             self.events += len(chosen)
             self.duplicates += int(np.count_nonzero(~is_first))
             self.left_out += int(np.count_nonzero(is_first & ~is_wanted))
@@ -150,7 +159,7 @@ def export_events(
         stack.callback(writer.close)
         for batch in found.batches(notify):
             writer.write(believed.of(batch))
-    return ExportSummary(found.events, found.left_out, found.duplicates, believed.set_count)
+    return ExportSummary(found.events, found.left_out, found.duplicates, found.taken_back, believed.set_count)
 
 
 def open_selected(folder: str | Path, since: Moment, until: Moment, kinds: Sequence[str] | None) -> Any:  # noqa: ANN401  the stubs know no schema

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from midstream.app.config.schema import Config
 from midstream.app.config_history import settings_of
@@ -128,6 +132,14 @@ class LogView:
     def batches(self) -> Iterator[EventBatch]:
         """Yield all events that are kept, oldest first."""
         return (batch for _, batch in batches(self.read, self.begin, self.end))
+
+    @cached_property
+    def acts_taken_back(self) -> NDArray[np.int64]:
+        """Log positions of the acts that were taken back, ascending. Cost: that of reading the log."""
+        found = set[int]()
+        for batch in self.batches():
+            found |= compactions.acts_taken_back(batch)
+        return np.array(sorted(found), dtype=np.int64)
 
     def hidden(self, config: Config) -> Hidden:
         """Return what says which events are of users who were erased and still named. Cost: see ``Hidden``."""

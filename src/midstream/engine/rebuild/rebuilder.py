@@ -253,11 +253,11 @@ class Rebuilder:
             await asyncio.wait((task,))
 
     def _change(self, wanted: Service, *, compact: bool) -> Change:
-        is_other = wanted.settings.version() != self.service.settings.version()
-        if compact or is_other or (self._waiting_acts and open_reader(self._folder).begin == 0):
+        if compact or wanted.settings.version() != self.service.settings.version():
             return "state"
-        same = wanted.config_hash == self.service.config_hash and wanted.plans == self.service.plans
-        return "nothing" if same else "plans"
+        if wanted.config_hash != self.service.config_hash or wanted.plans != self.service.plans:
+            return "plans"
+        return "state" if self._waiting_acts and open_reader(self._folder).begin == 0 else "nothing"
 
     @property
     def _waiting_acts(self) -> int:
