@@ -1,6 +1,6 @@
 """Trail of changes: each request that changed something leaves a record in the log before it is answered.
 
-Events and questions leave none: they are in the log themselves. What a change was, is in the event of the change; the
+Events and questions leave none: they are in the log themselves; acts that are taken back leave one. What a change was, is in the event of the change; the
 record says who made it and from where.
 """
 
@@ -24,7 +24,8 @@ from midstream.serving.http.responses import AT_ONCE, Message, Receive, Scope, S
 ANONYMOUS: Final = "anonymous"
 TARGET: Final = "midstream.audit_target"
 """Field of a scope: a list to which a route adds what it changed, where the path does not name that."""
-_USERS: Final = "/v1/users"
+_PERSONAL: Final = ("/v1/users", "/v1/events")
+"""Beginnings of paths that name a user, or an event whose id may name one."""
 _TARGET_MAX: Final = 128
 Append: TypeAlias = Callable[[EventBatch], Awaitable[object]]
 """Makes an event durable."""
@@ -89,8 +90,8 @@ def _claimed(scope: Scope) -> str:
 
 
 def _target(route: str, path: str) -> str:
-    """Return the name in a path: of a placement, an item, a model; never that of a user, who may be erased later."""
-    if route.startswith(_USERS) or "{" not in route:
+    """Return the name in a path: of a placement, an item, a model; never that of a user or an act, who may be erased later."""
+    if route.startswith(_PERSONAL) or "{" not in route:
         return ""
     parts = zip(route.split("/"), path.split("/"), strict=False)
     return next((unquote(sent)[:_TARGET_MAX] for part, sent in parts if part.startswith("{")), "")

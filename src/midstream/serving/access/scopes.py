@@ -188,6 +188,8 @@ CHANGING: Final = frozenset((CATALOGUE, PLACEMENTS, MODELS, ERASE, ADMIN))
 """Scopes of routes that change what is served; acts of users are changes too, and have events of their own."""
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _UNAUDITED: Final = frozenset(("/v1/placements/{name}/preview",))
+_TAKES_BACK: Final = frozenset(("/v1/events/{event_id}", "/v1/users/{user_id}/events"))
+"""Paths whose ``DELETE`` takes an act back: its event does not say who wanted that."""
 
 
 def template_of(path: str) -> str | None:
@@ -273,6 +275,7 @@ def audited_route(scope: Scope) -> str | None:
     if method in _READS or scope["path"] in HOT:
         return None
     template = scope["path"] if method in HOT_METHODS.get(scope["path"], ()) else template_of(sent_path(scope))
-    if template is None or template in _UNAUDITED or ROUTES[template].get(method) not in CHANGING:
+    if template is None or template in _UNAUDITED:
         return None
-    return template
+    is_change = ROUTES[template].get(method) in CHANGING or (template in _TAKES_BACK and method == HTTPMethod.DELETE)
+    return template if is_change else None
