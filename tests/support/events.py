@@ -447,7 +447,9 @@ def _retractions() -> st.SearchStrategy[tuple[int, int | None, Event]]:
     )
     body = told.map(retraction_body) | st.sampled_from([b"", b"{}", b"\xff"])
     ids = st.sampled_from(_IDS)
-    event = st.builds(Event, kind=st.just(Kind.RETRACTION), user_id=ids, item_id=ids, session_id=ids, body=body)
+    event = st.tuples(ids, ids, ids, body).map(
+        lambda told: Event(Kind.RETRACTION, user_id=told[0], item_id=told[1], session_id=told[2], body=told[3])
+    )
     return st.tuples(st.sampled_from(_STEPS_MS), st.none(), event)
 
 

@@ -103,6 +103,10 @@ def test_only_routes_of_pages(page):
         assert page.ask("POST", path, {"users": ["ann"]}).status_code == 403
     for path in ("/v1/items/mug/similar", "/v1/users/ann", "/v1/models", "/docs"):
         assert page.ask("GET", path).status_code == 403
+    page.ask("POST", "/v1/events", {"type": "view", "event_id": "e1", "user_id": ANON, "item_id": "mug"})
+    for path in ("/v1/events/e1", f"/v1/users/{ANON}/events?type=view&item_id=mug"):
+        assert page.ask("DELETE", path).status_code == 403
+        assert page.ask("DELETE", path, proof=token(page.secret, sub=ANON)).status_code == 403
 
 
 def test_user_has_to_be_proven(page):
