@@ -1,7 +1,7 @@
 """Read-only view of a data folder: beside a running server, without its lock, changing nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity, id
 from midstream.events.siphash import IdKey, id_key_of
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
+from midstream.state.ids.compacted_items import Dropped
 from midstream.state.settings import FoldSettings
 from midstream.training.registry import Registry
 
@@ -140,6 +141,24 @@ class LogView:
         for batch in self.batches():
             found |= compactions.acts_taken_back(batch)
         return np.array(sorted(found), dtype=np.int64)
+
+    def pass_by(self, fold: Fold) -> Fold:
+        """Return a fold that passes by all acts that were taken back from here on, those that wait for a rebuild too.
+
+        It is none to digest or to write down any more: its settings do not say so.
+        """
+        fold.vocabulary.dropped = replace(fold.dropped, acts=self.acts_taken_back)
+        return fold
+
+    def first_waiting(self, passed_by: Dropped) -> LogPosition:
+        """Return the log position of the first act that was taken back and is not passed by; the end = there is none.
+
+        Args:
+            passed_by: By the settings of a fold.
+        """
+        waiting = np.setdiff1d(self.acts_taken_back, passed_by.acts)
+        waiting = waiting[waiting >= self.begin]
+        return LogPosition(int(waiting[0])) if len(waiting) else self.end
 
     def hidden(self, config: Config) -> Hidden:
         """Return what says which events are of users who were erased and still named. Cost: see ``Hidden``."""

@@ -3,9 +3,10 @@
 The folder may be open elsewhere: only what its log holds is read, and nothing is changed. The pass begins with the
 newest snapshot that lies before the first question, of the same fold version: its state is that of the log to the bit,
 so it saves time and changes nothing. A compaction passes by all earlier events of items that were deleted before it, so
-what lies before it is folded without, and what comes after it with it, as it was served. The log is folded up to the
-last question, less the tables that neither another table nor a declared feature reads: 15 % of the time, and the memory
-of pairs and of the session index.
+what lies before it is folded without, and what comes after it with it, as it was served. Acts that were taken back are
+passed by, those that wait for a rebuild too, unless the values are to be those that were served. The log is folded up
+to the last question, less the tables that neither another table nor a declared feature reads: 15 % of the time, and the
+memory of pairs and of the session index.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,6 +162,7 @@ class Past:
         until: LogPosition | None = None,
         *,
         everything: bool = False,
+        as_served: bool = False,
     ) -> FoldCursor:
         """Return a fold that stands at or before a log position and can be led to the log's end.
 
@@ -169,6 +171,7 @@ class Past:
             notify: Told how far the fold is.
             until: Log position of the last question, for ``notify``; None = the log's end.
             everything: Fold all tables, not only those that features read.
+            as_served: Go by the acts that were taken back and wait for a rebuild, as the state in service did.
         """
         log, eras = self.log, self.eras
         if log.reader is None:
@@ -177,7 +180,12 @@ class Past:
         total = log.end if until is None else until
 
         def begun(position: LogPosition) -> tuple[Fold, Iterator[tuple[LogPosition, EventBatch]]]:
-            fold = loaded_state(self._data, eras.at(position), reader, position).fold
+            settings, end = eras.at(position), position
+            if not as_served:  # a snapshot behind such an act has it
+                end = min(end, log.first_waiting(compactions.dropped_by(self._data, settings)))
+            fold = loaded_state(self._data, settings, reader, end).fold
+            if not as_served:
+                log.pass_by(fold)
             if not everything:
                 fold.leave_out(fold.leaves - self._read())
             return fold, told(fold.log_position)
@@ -267,12 +275,12 @@ class Logged:
         return replace(answer, values=values)
 
 
-def cursor_for(past: Past, asked: OrderedRequests, notify: Notify) -> FoldCursor:
+def cursor_for(past: Past, asked: OrderedRequests, notify: Notify, *, as_served: bool = False) -> FoldCursor:
     """Return a fold at or before the first question, or say that the log does not hold what is asked about."""
     first, last = asked.first, asked.last
     log = past.log
     if first is None or last is None:
-        return past.cursor(log.end, notify)
+        return past.cursor(log.end, notify, as_served=as_served)
     if asked.by_time:
         positions = past.position_at(first), past.position_at(last)
         is_before = log.begin > 0 and positions[0] <= log.begin
@@ -285,7 +293,7 @@ def cursor_for(past: Past, asked: OrderedRequests, notify: Notify) -> FoldCursor
     if positions[1] > log.end:
         came = f"The last question is about log position {last}."
         raise Invalid((Fault(asked.name, came, f"At most {log.end}, where the log ends.", PAGE),))
-    return past.cursor(positions[0], notify, positions[1])
+    return past.cursor(positions[0], notify, positions[1], as_served=as_served)
 
 
 def _named(asked: OrderedRequests, key: int) -> str:

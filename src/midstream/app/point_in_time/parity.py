@@ -111,7 +111,7 @@ def check_features(folder: Path, options: CheckOptions, notify: Notify = nobody)
     with ExitStack() as stack:
         bounds = served_range(options.served, Outside().clock())
         asked, _ = of_served(past, bounds, stack, picks=Picks(chosen, options.sample))
-        cursor = cursor_for(past, asked, notify)
+        cursor = cursor_for(past, asked, notify, as_served=True)
         for chunk in asked.chunks():
             for record, answer in zip(chunk.records, as_of(cursor, chunk.questions, past.reader(block)), strict=True):
                 compare(parity, record, answer, block.names, declared)

@@ -77,6 +77,8 @@ class ReplayCounts:
     """Parts of the plan that did not answer, over all acts."""
     erased: int = 0
     """Acts of erased users, which are left out."""
+    taken_back: int = 0
+    """Acts that were taken back, which are left out."""
     first_attributes: int = 0
     """Candidates of groups whose attributes are those that the catalogue named first, later than the act."""
     features: tuple[str, ...] = ()
@@ -181,9 +183,9 @@ def replayed_plan(past: Past, folder: Path, placement: str) -> tuple[Plan, tuple
 
 
 def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: ReplayCounts) -> Iterator[tuple[int, Event]]:
-    """Yield each act that is a label, once, with its log position; those of erased users are counted."""
+    """Yield each act that is a label, once, with its log position; those erased or taken back are counted."""
     log = past.log
-    hidden = log.hidden(past.config)
+    hidden, taken_back = log.hidden(past.config), frozenset(log.acts_taken_back.tolist())
     ids = EventIds(past.config.limits.event_ids_max, log.id_key)
     stop = log.end if bounds.stop is None else min(log.end, bounds.stop)
     for first, batch in batches(log.read, log.begin, LogPosition(max(stop, log.begin))):
@@ -199,6 +201,8 @@ def _acts(past: Past, bounds: ServedRange, labels: frozenset[str], counts: Repla
                 continue
             if hidden(event, first + index):
                 counts.erased += 1
+            elif first + index in taken_back:
+                counts.taken_back += 1
             else:
                 yield first + index, event
 

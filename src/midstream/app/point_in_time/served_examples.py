@@ -155,7 +155,7 @@ def _outcomes(past: Past, question: ServedQuestion) -> Iterator[Batch]:
     stop = log.end if bounds.stop is None else LogPosition(bounds.stop)
     rewards = question.rewards or rewards_of(config.feedback.reward, config.events.types)
     data = DataFolder(question.folder / DATA_NAME)
-    fold = beginning_of(data, settings_of(data, config), log)
+    fold = log.pass_by(beginning_of(data, settings_of(data, config), log))
 
     def read() -> Iterator[tuple[LogPosition, EventBatch]]:
         return batches(log.read, log.begin, log.end)

@@ -375,9 +375,7 @@ def acts_of(fitting: Fitting, model: Model, log: LogView, watch: Watch, limit: L
     config = fitting.config
     data = DataFolder(fitting.folder / DATA_NAME)
     hidden = log.hidden(config)
-    fold = beginning_of(data, settings_of(data, config), log)
-    # Those that wait for a rebuild too: the reader goes by the acts alone, and by no sum.
-    fold.vocabulary.dropped = replace(fold.dropped, acts=log.acts_taken_back)
+    fold = log.pass_by(beginning_of(data, settings_of(data, config), log))
     limit(model.memory_bytes_max)
     reader = ActReader(fold, act_options(config, model, log), hidden.of)
     total = max(1, log.end - log.begin)

@@ -115,7 +115,8 @@ def ranker_rows(past: Past, question: RankerQuestion, notify: Notify = nobody) -
         for part in _replayed(past, question, columns, counts, notify):
             newest.add(part)
         examples = newest.examples()
-        left = {"acts_of_erased_users": counts.erased, "acts_on_no_candidate": counts.acts - counts.groups}
+        left = {"acts_of_erased_users": counts.erased, "acts_taken_back": counts.taken_back}
+        left["acts_on_no_candidate"] = counts.acts - counts.groups
         left[MODEL_SOURCES] = len(counts.sources)
         left[_OLD] = newest.requests - len(examples.time_ms)
         return RankerRows(examples, _any(left), counts.first_attributes)

@@ -123,5 +123,7 @@ def print_replay(folder: Path, wanted: "ReplayWanted", out: Path, file_format: s
         say(f"not asked, as they read models, which learned these acts: {', '.join(counts.sources)}")
     if counts.erased:
         say(f"{counts.erased} acts of erased users left out")
+    if counts.taken_back:
+        say(f"{counts.taken_back} acts that were taken back left out")
     if counts.failures:
         say(f"{counts.failures} times a source or filter did not answer")

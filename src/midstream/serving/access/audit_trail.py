@@ -1,7 +1,7 @@
 """Trail of changes: each request that changed something leaves a record in the log before it is answered.
 
-Events and questions leave none: they are in the log themselves; acts that are taken back leave one. What a change was, is in the event of the change; the
-record says who made it and from where.
+Events and questions leave none: they are in the log themselves. Acts that are taken back leave one. What a change was,
+is in the event of the change; the record says who made it and from where.
 """
 
 import secrets
@@ -90,7 +90,7 @@ def _claimed(scope: Scope) -> str:
 
 
 def _target(route: str, path: str) -> str:
-    """Return the name in a path: of a placement, an item, a model; never that of a user or an act, who may be erased later."""
+    """Return the name in a path: of a placement, an item, a model; never that of a user, nor of an act: erasures."""
     if route.startswith(_PERSONAL) or "{" not in route:
         return ""
     parts = zip(route.split("/"), path.split("/"), strict=False)
