@@ -70,8 +70,8 @@ async def acts_of_id(live: LiveState, event_id: str, user_id: str | None = None)
             event = event_at(batch, row)
             if text not in found and _is_of(live, position, event, user_id):
                 found[text] = FoundAct(position, event)
-        if wanted in found or (found and second is None):
-            break  # a commit has all rows of an event, and a piece may begin within one
+        if wanted in found or (second is None and wanted + b"#0" in found):
+            break  # going back, the first row of an event with several items is the last to come
     if wanted in found:
         return [found[wanted]]
     if not found:
