@@ -182,7 +182,7 @@ def test_an_old_id_is_looked_for_among_the_newest_events(monkeypatch) -> None:
         with pytest.raises(ActUnknown):
             await engine.retractor.by_id("e1")
         assert (await engine.retractor.by_id("e1", "ann")).retracted == 1
-        monkeypatch.setattr(act_search, "SEARCHED_MAX", 8)
+        monkeypatch.setattr(act_search, "SEARCHED_MAX", 30)
         assert (await engine.retractor.by_id("e1")).already_retracted == 1
         order = {"type": "purchase", "event_id": "o1", "user_id": "ann"}
         await engine.record(rig.batch(order | {"items": [{"item_id": f"i{n}"} for n in range(5)]}))
