@@ -16,6 +16,7 @@ from midstream.app.opening import config_of
 from midstream.app.operate import rebuild
 from midstream.app.point_in_time.lookup import Past
 from midstream.app.training.fit import Fitting, acts_of
+from midstream.core.errors import ActUnknown
 from midstream.core.kinds import Kind
 from midstream.core.types import LogPosition, Query, TimestampMs
 from midstream.engine.instance import Instance
@@ -70,9 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shop.record(each)
             if number in {8, 20}:
                 shop.recommend(user_id="u1")
+        assert shop.retract(f"e{GONE[0]}", "u4").retracted == 1
+        with pytest.raises(ActUnknown):
+            shop.retract(f"e{GONE[1]}", "u4")
 
     async def work(running: Instance) -> None:
-        for number in GONE:
+        for number in GONE[1:]:
             assert (await running.engine.retractor.by_id(f"e{number}")).retracted == 1
 
     run_folder(place, work)

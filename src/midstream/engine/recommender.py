@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 import msgspec
 import numpy as np
 
+from midstream.core.answers.events import RetractionAnswer
 from midstream.core.answers.placements import PlacementDetail, PlacementView
 from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.core.types import LogPosition
@@ -339,6 +340,16 @@ class Recommender:
         """
         asked = id_of("user_id", user_id)
         return self._wait(lambda: self.running.engine.erase(asked))
+
+    def retract(self, event_id: str, user_id: str | None = None) -> RetractionAnswer:
+        """Take the act with an event id back; with a user it has to be one of that user.
+
+        Raises:
+            ActUnknown: No such act was found.
+            Overloaded: Too many acts that were taken back wait for a rebuild.
+        """
+        asked = id_of("event_id", event_id), None if user_id is None else id_of("user_id", user_id)
+        return self._wait(lambda: self.running.engine.retractor.by_id(*asked))
 
     def placements(self) -> Sequence[PlacementView]:
         """Return the components of each placement, by name, and its origin."""
