@@ -14,6 +14,7 @@ from midstream.core.types import LogPosition
 from midstream.engine.erasure.log_rewrite import Receipt
 from midstream.engine.erasure.redaction import NEUTRAL, STAYS, Blanker, ErasedIds, Hidden, find_erased, told_apart
 from midstream.engine.ingest.log_reader import batches
+from midstream.engine.snapshots.compactions import acts_taken_back
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Ask
 from midstream.events.schema import TIME_SENT, Event, build, cut, event_at
@@ -22,6 +23,7 @@ from midstream.state.control.placements import PlacementControl
 from midstream.state.control.promotions import PromotionBody
 from midstream.state.fold import Fold
 from midstream.state.ids.erased_users import blanked_body
+from midstream.state.ids.retraction_event import retraction_of
 from midstream.state.settings import FoldSettings, StateLimits
 from tests.support.events import START_MS, cuts, event_lists
 from tests.support.ids import KEY, hash_of
@@ -630,3 +632,18 @@ def test_an_event_id_that_others_sent_too_still_tells_copies_apart(is_first):
     left = Blanker(later).blank(LogPosition(3), tail)
     assert [event_at(left, place).event_id for place in range(3)] == [found[0].event_id, f"{NEUTRAL}4", f"{NEUTRAL}4"]
     assert [event_at(left, place).user_id for place in range(3)] == ["[b]", "", "[b]"]
+
+
+def test_an_act_that_was_taken_back_stays_so_when_its_user_is_erased():
+    """Of the retraction the position of the act stays, and nothing that names somebody; a fold passes the act by."""
+    act = Event(Kind.INTERACTION, event_id="mine-ann", action="view", user_id="ann", item_id="lamp", session_id="s-ann")
+    taken_back = retraction_of(LogPosition(0), act)._replace(log_time_ms=START_MS)
+    events = [act._replace(log_time_ms=START_MS), taken_back, Event(Kind.ERASE, user_id="ann", log_time_ms=START_MS)]
+    found, _ = blanked(events)
+    assert (found[1].kind, found[1].user_id, found[1].session_id) == (Kind.RETRACTION, "", "")
+    assert json.loads(found[1].body) == {"log_position": 0}
+    assert b"ann" not in build(found).text
+    fold = Fold(ROOMY)
+    fold.apply(LogPosition(0), build(found))
+    assert fold.is_taken_back(0)
+    assert acts_taken_back(build(found)) == {0}
