@@ -141,7 +141,7 @@ def _before(path: Path) -> int:
         found = _decoded(np.load(path, allow_pickle=False))
     except (OSError, EOFError, ValueError, IndexError):
         return -1
-    return max(int(found.before), *found.acts[-1:].tolist(), -1)
+    return max(int(found.before), int(found.acts[-1]) if len(found.acts) else -1)
 
 
 def _of_acts(folder: DataFolder, name: str) -> str:
