@@ -398,7 +398,6 @@ def _cold(
     from midstream.serving.admin.online_metrics import add_online_routes
     from midstream.serving.admin.placements import add_placement_routes
     from midstream.serving.admin.rebuilds import add_rebuild_routes
-    from midstream.serving.admin.retractions import add_retraction_routes
     from midstream.serving.admin.trainings import add_training_routes
     from midstream.serving.admin.users import add_people_routes
     from midstream.serving.openapi.document import add_hot_routes
@@ -420,7 +419,6 @@ def _cold(
     add_catalogue_routes(cold, engine, ingest, limits)
     add_people_routes(cold, engine, ingest, limits)
     add_list_routes(cold, engine, ingest)
-    add_retraction_routes(cold, engine, ingest)
     add_operation_routes(cold, engine, operation)
     add_feature_routes(cold, engine, limits)
     add_setting_route(cold, engine, ingest, limits)

@@ -1,4 +1,4 @@
-"""Routes of users: merges of two ids, erasures, and the state of both."""
+"""Routes of users: merges of two ids, erasures, the state of both, and acts that are taken back."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from midstream.core.answers.events import Rejection
 from midstream.core.answers.users import ErasureView
 from midstream.core.errors import Fault
 from midstream.serving.admin.catalogue import CHANGE_QUERY, changed, sent_fields
+from midstream.serving.admin.retractions import add_retraction_routes
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
@@ -35,7 +36,8 @@ _merge_body = msgspec.json.Decoder(MergeBody)
 
 
 def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
-    """Add the routes of merges and erasures."""
+    """Add the routes of merges, erasures and acts that are taken back."""
+    add_retraction_routes(app, engine, ingest)
 
     @app.post(f"{_PATH}/merge", name="merge users", openapi_extra=merge_operation(USER.id_field))
     async def merge(request: Request) -> Response:
