@@ -9,14 +9,17 @@ from fastapi import FastAPI, Request, Response
 
 from midstream.core.answers.events import Rejection
 from midstream.core.answers.users import ErasureView
-from midstream.core.errors import Fault
-from midstream.serving.admin.catalogue import CHANGE_QUERY, changed, sent_fields
-from midstream.serving.admin.retractions import add_retraction_routes
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.engine.requests.schema import PAGE
+from midstream.engine.retractions.act_search import ActQuestion
+from midstream.events.rows import time_of
+from midstream.events.wire import Refused
+from midstream.serving.admin.catalogue import CHANGE_QUERY, TIME_DIGITS_MAX, changed, sent_fields
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_json, query_fields
-from midstream.serving.openapi.document import erase_operation, merge_operation
+from midstream.serving.http.parsing import decode_json, query_fields, single
+from midstream.serving.openapi.document import erase_operation, merge_operation, retract_operation
 from midstream.serving.slates.bulk_changes import USER
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from midstream.engine.types import ErasureDue
 
 _PATH = f"/v1/{USER.plural}/{{{USER.id_field}}}"
+EVENT_PATH = "/v1/events/{event_id}"
+USER_PATH = "/v1/users/{user_id}/events"
 
 
 class MergeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +42,7 @@ _merge_body = msgspec.json.Decoder(MergeBody)
 
 def add_people_routes(app: FastAPI, engine: "Engine", ingest: Ingest, limits: BodyLimits) -> None:
     """Add the routes of merges, erasures and acts that are taken back."""
-    add_retraction_routes(app, engine, ingest)
+    _add_retraction_routes(app, engine, ingest)
 
     @app.post(f"{_PATH}/merge", name="merge users", openapi_extra=merge_operation(USER.id_field))
     async def merge(request: Request) -> Response:
@@ -75,3 +80,46 @@ def _own_fault(rejection: Rejection) -> Fault:
     """Map a pointer to this route's body: the other id is its one field."""
     where = rejection.pointer.replace("/attributes/from", "/user_id")
     return Fault(where, rejection.came, rejection.right, rejection.page)
+
+
+def _add_retraction_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
+    """Add the routes; ``ingest`` has the terms on which times are read."""
+
+    @app.delete(EVENT_PATH, name="retract event", openapi_extra=retract_operation("event_id", ("user_id",)))
+    async def retract(request: Request) -> Response:
+        """Take the act with this id back: the next answer no longer goes by it."""
+        fields = query_fields(request.scope, ("user_id",))
+        found = await engine.retractor.by_id(path_value(request, "event_id"), single(fields, "user_id"))
+        return json_response(found)
+
+    named = ("type", "item_id", "time")
+
+    @app.delete(USER_PATH, name="retract user event", openapi_extra=retract_operation("user_id", named))
+    async def retract_newest(request: Request) -> Response:
+        """Take the newest act of a type that the user did with an item back."""
+        fields = query_fields(request.scope, named)
+        wanted, item_id = _needed(fields, "type"), _needed(fields, "item_id")
+        asked = ActQuestion(path_value(request, "user_id"), wanted, item_id, _time(fields, ingest))
+        return json_response(await engine.retractor.newest(asked))
+
+
+def _needed(fields: dict[str, list[str]], name: str) -> str:
+    """Return a field that has to come, or raise ``RequestInvalid``."""
+    found = single(fields, name)
+    if not found:
+        right = {"type": "A configured interaction, or impression.", "item_id": "The item of the act."}[name]
+        raise RequestInvalid((Fault(name, "Nothing was sent.", right, PAGE),))
+    return found
+
+
+def _time(fields: dict[str, list[str]], ingest: Ingest) -> int | None:
+    """Return the time of an act in milliseconds, None = none was sent, or raise ``RequestInvalid``."""
+    text = single(fields, "time")
+    if text is None:
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= TIME_DIGITS_MAX
+    try:
+        return time_of(int(text) if is_number else text, ingest.accept)
+    except Refused as refused:
+        came = refused.came or f'"{text[:60]}" came.'
+        raise RequestInvalid((Fault("time", came, refused.right, "/docs/events.md"),)) from refused

@@ -1,4 +1,4 @@
-"""What a rebuild passes by: items whose slots a compaction freed, and acts that were taken back.
+"""Passed-by items and acts: items whose slots a compaction freed, and acts that were taken back before a rebuild.
 
 Items: deleted before a log position, and named by nothing between the two. A slot is never reused, so a catalogue that
 changes all of its items each season fills up with deleted ones. A fold that is given these ids treats every event
