@@ -135,10 +135,10 @@ def fold_cells(
         tables: From hash to key, and heads of chains.
         metas: Of the keys of each scope, (scopes,).
     """
-    number = _numbers(len(weights), kind, folded, action)
-    pairs_max = len(number) * max(1, codes.shape[1])
-    event_of, row_of = np.empty(pairs_max, dtype=np.int64), np.empty(pairs_max, dtype=np.int64)
-    is_new = np.zeros(pairs_max, dtype=np.bool_)
+    if not counts.any():  # outcomes alone are counted, by the join
+        return
+    number, most = _numbers(len(weights), kind, folded, action), len(kind) * max(1, codes.shape[1])
+    event_of, row_of, is_new = np.empty(most, np.int64), np.empty(most, np.int64), np.zeros(most, np.bool_)
     for g in range(groups.shape[1]):
         group = groups[:, g].copy()
         pairs = place_events(

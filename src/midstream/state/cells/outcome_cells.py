@@ -105,7 +105,7 @@ def own_outcome_cell_rows(settings: FoldSettings) -> OutcomeCellRows:
     return outcome_cell_rows(settings, layout, np.zeros(layout.word_count))
 
 
-@kernel
+@inlined
 def add_positions(
     item_index: int, before: int, after: int, placement: int, time_ms: int, now: int, rows: OutcomeCellRows
 ) -> None:
@@ -142,7 +142,7 @@ def ask_for_item(item_index: int, rows: OutcomeCellRows) -> None:
             prefetch(rows.words, rows.groups[BASE, g] + item_index * rows.groups[STRIDE, g], 0)
 
 
-@kernel
+@inlined
 def _move_on(at: int, first: int, stop: int, now: int, rows: OutcomeCellRows) -> None:
     """Bring the fading sums of a row to the landmarks that hold now, and note that it was written now."""
     then = signed(rows.words[at])

@@ -25,7 +25,7 @@ from midstream.state.outcomes.recipients import asker_of, link, unlink
 from midstream.state.structures.borrowed import borrowed
 from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import IdKey, hash_id
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
 from midstream.state.structures.prefetch import AHEAD, FURTHER, NEAR, prefetch
 
 SLATE = np.dtype(
@@ -363,7 +363,7 @@ def add_outcome(
     held.totals[ELSEWHERE] += 1
 
 
-@kernel
+@inlined
 def _count(
     place: int,
     at: int,
