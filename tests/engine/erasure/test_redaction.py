@@ -264,6 +264,7 @@ KINDS = {
     Kind.TICK: "as it was: it says nothing but its time",
     Kind.ERASE: "hashes, then a tick",
     Kind.CONTROL: "as it was: what operators say, their names and notes",
+    Kind.RETRACTION: "as FIELDS say",  # and of its body the log position of the act
 }
 MADE_HERE = RequestIds(bytes(32), lambda count: bytes(range(count))).make()[0]
 
