@@ -34,6 +34,18 @@ def test_each_hears_of_what_it_asked_for_in_order():
     assert listeners.followers() == (*views.values(),)
 
 
+def test_a_concern_that_cannot_be_told_is_one():
+    """Health is read on, with all others."""
+
+    def fail():
+        message = "no figure"
+        raise TypeError(message)
+
+    listeners = Listeners(Listener(name="drift", concern=fail))
+    listeners.add(Listener(name="disk", concern=lambda: Concern("disk", "full")))
+    assert listeners.concerns() == {"drift": "the state of drift cannot be told: TypeError: no figure", "disk": "full"}
+
+
 def test_all_hear_of_a_commit_whatever_one_raises():
     """In the order in which they were added; what was raised comes out at the end."""
     heard: list[str] = []

@@ -67,6 +67,14 @@ def test_people_who_act_otherwise_are_an_alarm() -> None:
     assert not any(drift_in(*day(random, chance, chance)).is_alarm for _ in range(50))
 
 
+def test_acts_behind_none_are_no_alarm() -> None:
+    """Where nobody acted before, as where clients did not log acts yet, there is nothing to compare with."""
+    random = np.random.default_rng(5)
+    newest = np.arange(COUNT) >= 3 * COUNT // 4
+    found = drift_in(*day(random, np.full(COUNT, 0.3), np.where(newest, 0.3, 0.0)))
+    assert (found.before, found.low > 0.0, found.is_alarm) == (0.0, True, False)
+
+
 def test_acts_that_were_predicted_are_none() -> None:
     """A click rate that falls by half as the predictions do, by other visitors or items, is no change of people; nor is
     a model that is wrong by the same factor all day.

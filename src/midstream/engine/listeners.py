@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from midstream.engine.types import FollowerView, InputView
+from midstream.ranking.boundary import Account, boundary
 
 
 class Concern(NamedTuple):
@@ -88,9 +89,16 @@ class Listeners:
                 each.gauges()
 
     def concerns(self) -> Mapping[str, str]:
-        """Return the concerns found now, by topic."""
-        seen = [each.concern() for each in self._each if each.concern is not None]
-        return {each.name: each.said for each in seen if each.said}
+        """Return the concerns found now, by topic; one that cannot be told is one."""
+        seen, account = list[Concern](), Account()
+        for each in self._each:
+            if each.concern is not None:
+                with boundary(each.name, account):
+                    seen.append(each.concern())
+        untold = {
+            each.component: f"the state of {each.component} cannot be told: {each.reason}" for each in account.failures
+        }
+        return {**{each.name: each.said for each in seen if each.said}, **untold}
 
     def waits(self) -> tuple[str, ...]:
         """Return why this process is not ready; empty = it is."""

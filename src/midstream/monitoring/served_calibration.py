@@ -81,9 +81,9 @@ class CalibrationDrift(NamedTuple):
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the whole interval is beyond what is tolerated."""
+        """Whether the whole interval is beyond what is tolerated; never where nobody acted before."""
         bound = CHANGE_MIN * self.before
-        return self.low > bound or self.high < -bound
+        return self.before > 0.0 and (self.low > bound or self.high < -bound)
 
 
 @dataclass(slots=True, eq=False)

@@ -130,9 +130,10 @@ def in_words(each: OnlineDrift) -> str:
     """Return an alarm as health says it."""
     if each.of == "score":
         return f"scores of {each.placement} are not those of the day before (PSI {each.figure:.2f})"
+    change = "up from none" if each.figure is None else f"{each.figure:+.0%}"
     if each.of == CALIBRATION:
-        return f"acts on what {each.model} puts first in {each.placement} are {each.figure:+.0%} by its predictions"
-    return f"the {each.of} rate of {each.placement} is {each.figure:+.0%} against the days before"
+        return f"acts on what {each.model} puts first in {each.placement} are {change} by its predictions"
+    return f"the {each.of} rate of {each.placement} is {change} against the days before"
 
 
 def _gauge_row(row: MetricRow) -> OnlineRow:
