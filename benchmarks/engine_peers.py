@@ -56,6 +56,10 @@ positive_feedback_types = ["view"]
 [[recommend.non-personalized]]
 name = "popular"
 score = "count(feedback, .FeedbackType == 'view')"
+[[recommend.non-personalized]]
+name = "empty"
+score = "count(feedback, .FeedbackType == 'view')"
+filter = "item.IsHidden"
 [[recommend.item-to-item]]
 name = "neighbors"
 type = "users"
@@ -63,13 +67,15 @@ type = "users"
 type = "none"
 [recommend.ranker]
 type = "none"
-recommenders = ["collaborative"]
+recommenders = ["non-personalized/empty"]
 [recommend.fallback]
 recommenders = ["item-to-item/neighbors", "non-personalized/popular"]
 [blob]
 uri = "{root}/blob"
 """
-"""Answers from neighbours of the user's items, in the request; no list is computed ahead of it for each user."""
+"""Answers from neighbours of the user's items, in the request, then from the most viewed. Its server also makes a list
+for each user ahead of requests, of what ``ranker`` names, which this ranker never reads: so that list is an empty one.
+"""
 
 
 SERENADE_CONFIG = """config_type = "toml"
@@ -220,7 +226,7 @@ def midstream(server: Server, root: Path, world: World) -> Iterator[Contestant]:
 
 
 def gorse(stack: ExitStack, path: Path, root: Path, world: World) -> Iterator[Contestant]:
-    """Yield Gorse asked for a user, from what it has stored, and for a session of items in the request."""
+    """Yield Gorse, asked for the users of the world."""
     home = root / "gorse"
     home.mkdir()
     port, rpc_port = free_port(), free_port()
@@ -243,18 +249,7 @@ def gorse(stack: ExitStack, path: Path, root: Path, world: World) -> Iterator[Co
         return get(f"/api/recommend/{user}?n={ITEMS_MAX}")
 
     file = write_requests(root / "gorse.http", by_user)
-    yield Contestant("Gorse, a user", server, file, list, by_user, event, question)
-    now = datetime.now(UTC)
-    by_session = [
-        request(f"/api/session/recommend?n={ITEMS_MAX}", [feedback(ask["user_id"], item, now) for item in ask["items"]])
-        for ask in asks(world, REQUESTS, 1)
-    ]
-
-    def listed(answer: object) -> list[str]:
-        return [item["Id"] for item in answer or ()]
-
-    file = write_requests(root / "gorse_sessions.http", by_session)
-    yield Contestant("Gorse, items in the request", server, file, listed, by_session)
+    yield Contestant("Gorse", server, file, list, by_user, event, question)
 
 
 def serenade(stack: ExitStack, path: Path, root: Path, world: World) -> Iterator[Contestant]:

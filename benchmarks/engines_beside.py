@@ -79,7 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--priority", type=int, default=0, help="nice value while measuring; below 0 needs root")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
