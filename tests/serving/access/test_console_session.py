@@ -1,10 +1,17 @@
 """A browser's session of the console: a random token in a cookie that no script reads and no other site sends."""
 
+import asyncio
+import fcntl
 import json
+import os
+from errno import ENOSPC
+from threading import Timer
 
 import pytest
 
-from midstream.serving.access.console_session import session_cookie, session_token, sign_in_reply
+from midstream.serving.access.callers import CALLER, Caller
+from midstream.serving.access.console_session import ConsoleSessions, session_cookie, session_token, sign_in_reply
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch, KnownKey
 from midstream.serving.access.key_sessions import SESSION_S_MAX, SESSIONS_OF_KEY_MAX
 from midstream.serving.http.responses import MOUNTED_AT
@@ -156,6 +163,81 @@ def test_a_browser_that_signs_in_again_has_one_session(keyed):
     assert (sees_the_console(keyed, first), sees_the_console(keyed, second)) == (False, True)
 
 
+def test_a_session_begins_with_a_key_alone(keyed):
+    """A copy of a cookie prolongs nothing, and signs nobody out."""
+    sent = signed_in(keyed, keyed.make("admin"))
+    for headers in (sent, {**sent, "x-api-key": ""}):
+        refused = keyed.ask("", "PUT", "/console/session", {}, headers)
+        assert refused.status_code == 401, refused.text
+        assert "set-cookie" not in refused.headers
+    assert sees_the_console(keyed, sent)
+    keyed.clocks.seconds += SESSION_S_MAX
+    assert not sees_the_console(keyed, sent)
+
+
+def test_a_browser_that_cannot_sign_in_again_stays_signed_in(keyed, monkeypatch):
+    """A disk that is full signs nobody out: the old session ends as the new one begins."""
+    reader = keyed.make("read")
+    sent = signed_in(keyed, reader)
+
+    def full(*_):
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(KeyFile, "begin_session", full)
+        refused = keyed.ask("", "PUT", "/console/session", {}, {**sent, "x-api-key": reader})
+        assert refused.status_code == 503
+        assert "set-cookie" not in refused.headers
+    assert sees_the_console(keyed, sent)
+    writes = []
+    monkeypatch.setattr(KeyFile, "_write", lambda _, changed: writes.append(len(changed.sessions)))
+    keyed.ask("", "PUT", "/console/session", {}, {**sent, "x-api-key": reader})
+    assert writes == [1]
+
+
+def test_who_signs_in_has_nobody_else_wait(keyed):
+    """A command holds the lock of the file; the loop goes on, and the session begins when it gives the lock back."""
+    key_id = keyed.make("read").split("_")[1]
+    scope = {"headers": [(b"x-api-key", b"k")], CALLER: Caller(f"key:{key_id}", "", frozenset({"read"}))}
+    sessions = ConsoleSessions(keyed.file, keyed.clocks.wall_ms)
+    lock = os.open(keyed.file.path.with_name("keys.lock"), os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unlock = Timer(3, fcntl.flock, (lock, fcntl.LOCK_UN))
+    unlock.start()
+
+    async def play():
+        signing = asyncio.create_task(sessions.begin(scope))
+        await asyncio.sleep(0.05)
+        was_held = unlock.is_alive()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        return was_held, await signing
+
+    was_held, token = asyncio.run(play())
+    unlock.cancel()
+    unlock.join()
+    os.close(lock)
+    assert was_held
+    assert keyed.watch.identify_session(keyed.look(), token).scopes == {"read"}
+
+
+def test_a_cookie_of_no_session_reads_no_file(keyed, monkeypatch):
+    """To sign out is open to everybody, so it costs a look at a file that has not changed."""
+    sent = signed_in(keyed, keyed.make("read"))
+    unknown = {"cookie": "midstream_session=none"}
+    assert keyed.ask("", "DELETE", "/console/session", headers=unknown).status_code == 200
+    with monkeypatch.context() as counting:
+        reads = []
+        read = KeyFile.read
+        counting.setattr(KeyFile, "read", lambda file: reads.append(file) or read(file))
+        for _ in range(3):
+            assert keyed.ask("", "DELETE", "/console/session", headers=unknown).status_code == 200
+        assert not reads
+    assert sees_the_console(keyed, sent)
+    keyed.ask("", "DELETE", "/console/session", headers=signed_in(keyed, keyed.make("read")))
+    keyed.ask("", "DELETE", "/console/session", headers=sent)
+    assert not sees_the_console(keyed, sent)
+
+
 def test_sessions_of_a_key_are_bounded(keyed):
     """Its oldest makes room, whatever other keys do; those that ended leave the file."""
     reader, other = keyed.make("read"), keyed.make("read")
@@ -166,6 +248,16 @@ def test_sessions_of_a_key_are_bounded(keyed):
     keyed.clocks.seconds += SESSION_S_MAX
     signed_in(keyed, reader)
     assert len(json.loads(keyed.file.path.read_text())["sessions"]) == 1
+
+
+def test_sessions_of_revoked_keys_leave_the_file(keyed):
+    """The bound of the file is that of live keys."""
+    for number in range(3):
+        signed_in(keyed, keyed.make("read", name=f"gone{number}"))
+        keyed.file.revoke(f"gone{number}", keyed.clocks.wall_ms(), "cli:test")
+    sent = signed_in(keyed, keyed.make("read"))
+    assert len(json.loads(keyed.file.path.read_text())["sessions"]) == 1
+    assert sees_the_console(keyed, sent)
 
 
 def test_another_change_of_keys_leaves_the_sessions(keyed):

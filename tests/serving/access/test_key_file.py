@@ -1,5 +1,6 @@
 """The file of keys: no secret in it but the operator's, for its owner alone, whole under changes from all sides."""
 
+import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,16 @@ def test_file_is_for_its_owner(file):
     """Also where it was wider before, and its lock has no secret."""
     file.create(KeyWish("shop", ("read",)), 1, "cli:ann")
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
+def test_a_file_without_sessions_is_one_of_earlier_releases(file):
+    """They refuse a field that they do not know, so it is there while a browser is signed in alone."""
+    made = file.create(KeyWish("shop", ("read",)), 1, "cli:ann")
+    assert json.loads(file.path.read_text()).keys() == {"operator", "keys", "version"}
+    token = file.begin_session(made.stored.id, 1)
+    assert "sessions" in json.loads(file.path.read_text())
+    file.end_session(token)
+    assert json.loads(file.path.read_text()).keys() == {"operator", "keys", "version"}
 
 
 def test_operator_key_is_the_files(file):

@@ -18,6 +18,7 @@ CALLER: Final = "midstream.caller"
 OPERATOR_HEADER: Final = b"midstream-user"
 """Who runs a command that sends a request."""
 _WHO_MAX: Final = 64
+KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 CALLER_HEADER: Final = b"midstream-caller"
 """Of a request that one process of a server passes to another."""
 KEY_NEEDED: Final = KeyNeeded(

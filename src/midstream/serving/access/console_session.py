@@ -9,18 +9,20 @@ came.
 Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (SameSite, Max-Age).
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE
-from midstream.serving.access.callers import caller_of
+from midstream.serving.access.callers import KEY_HEADERS, KEY_NEEDED, caller_of
 from midstream.serving.access.key_file import KeyFile, read_or_changed
 from midstream.serving.access.key_ring import KEY_WHO, OPERATOR_WHO
 from midstream.serving.access.key_sessions import SESSION_S_MAX
 from midstream.serving.http.problems import ScopeMissing
 from midstream.serving.http.responses import MOUNTED_AT, Reply, Scope
 
+T = TypeVar("T")
 CONSOLE_PATH: Final = "/console"
 LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
 """A stream of server-sent events."""
@@ -54,43 +56,64 @@ def cookie_name(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return _NAME + b"_" + port if port.isdigit() and b":" in host else _NAME
 
 
-def sign_in(scope: Scope, file: KeyFile, now_ms: int) -> str:
-    """Begin a session for the caller of a request, whom the gate has let in by a key; return the token of its cookie.
+class ConsoleSessions:
+    """Sessions that this server begins and ends, one after the other and in a thread: the file is locked and flushed.
 
-    Args:
-        scope: Of the request. A session that its cookie has ends.
-        file: Of the keys of this server.
-        now_ms: Wall clock.
-
-    Returns:
-        The token; empty = nobody is asked for a key here.
-
-    Raises:
-        ScopeMissing: The key is that of the machine's operator, which names no person.
-        NotFound: The key was revoked meanwhile.
-        KeysUnreadable: The file of keys is damaged, or the disk fails.
+    A command that holds the lock has those who sign in wait, and nobody else.
     """
-    caller = caller_of(scope)
-    if caller is None:
-        return ""
-    kind, _, key_id = caller.who.partition(":")
-    if kind == OPERATOR_WHO:
-        right = "A key of a person: midstream keys create NAME --scope SCOPE --folder FOLDER makes one."
-        raise ScopeMissing((Fault("x-api-key", "The operator's key of the machine came.", right, PAGE),))
-    sign_out(scope, file)
-    if kind != KEY_WHO:
-        return _provider_token(scope)
-    return read_or_changed(lambda: file.begin_session(key_id, now_ms))
 
+    def __init__(self, file: KeyFile | None, now_ms: Callable[[], int]) -> None:
+        """Keep them in a file of keys; None = this server has no folder, and asks nobody for a key.
 
-def sign_out(scope: Scope, file: KeyFile) -> None:
-    """End the session of a request's cookie.
+        ``now_ms`` is the wall clock.
+        """
+        self._file = file
+        self._now_ms = now_ms
+        self._turn = asyncio.Lock()
 
-    Raises:
-        KeysUnreadable: The file of keys is damaged, or the disk fails.
-    """
-    if token := session_token(scope["headers"]):
-        read_or_changed(lambda: file.end_session(token))
+    async def begin(self, scope: Scope) -> str:
+        """Begin a session for the caller of a request, whom the gate has let in; return the token of its cookie.
+
+        Args:
+            scope: Of the request. A session that its cookie has ends.
+
+        Returns:
+            The token; empty = nobody is asked for a key here.
+
+        Raises:
+            KeyNeeded: The request has a cookie and no key: a session does not prolong itself.
+            ScopeMissing: The key is that of the machine's operator, which names no person.
+            NotFound: The key was revoked meanwhile.
+            KeysUnreadable: The file of keys is damaged, or the disk fails.
+        """
+        caller, file = caller_of(scope), self._file
+        if caller is None or file is None:
+            return ""
+        if not any(name in KEY_HEADERS for name, _ in scope["headers"]):
+            raise KEY_NEEDED
+        kind, _, key_id = caller.who.partition(":")
+        if kind == OPERATOR_WHO:
+            right = "A key of a person: midstream keys create NAME --scope SCOPE --folder FOLDER makes one."
+            raise ScopeMissing((Fault("x-api-key", "The operator's key of the machine came.", right, PAGE),))
+        if kind != KEY_WHO:
+            await self.end(scope)
+            return _provider_token(scope)
+        before, now_ms = session_token(scope["headers"]), self._now_ms()
+        return await self._changed(lambda: file.begin_session(key_id, now_ms, before))
+
+    async def end(self, scope: Scope) -> None:
+        """End the session of a request's cookie.
+
+        Raises:
+            KeysUnreadable: The file of keys is damaged, or the disk fails.
+        """
+        token, file = session_token(scope["headers"]), self._file
+        if token and file is not None:
+            await self._changed(lambda: file.end_session(token))
+
+    async def _changed(self, change: Callable[[], T]) -> T:
+        async with self._turn:
+            return await asyncio.to_thread(read_or_changed, change)
 
 
 def session_cookie(scope: Scope, token: str, path: str = "") -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE, ApiKey
-from midstream.serving.access.callers import CALLER, KEY_NEEDED, Caller, operator_of
+from midstream.serving.access.callers import CALLER, KEY_HEADERS, KEY_NEEDED, Caller, operator_of
 from midstream.serving.access.console_session import SESSION_PATH, session_token, sign_in_reply
 from midstream.serving.access.cors import is_preflight, preflight_reply, sharing
 from midstream.serving.access.key_ring import OPERATOR_WHO, KeyRing, KeyWatch, KnownKey
@@ -197,7 +197,7 @@ class KeyGate:
         Raises:
             KeyNeeded: There is none that is live, or there are two.
         """
-        sent = [each for each in scope["headers"] if each[0] in _KEY_HEADERS]
+        sent = [each for each in scope["headers"] if each[0] in KEY_HEADERS]
         if sent:
             key = _key_of(*sent[0]) if len(sent) == 1 else ""
             known = self._keys.identify(ring, key) or await self._keys.identify_token(key)
@@ -309,7 +309,6 @@ class _Answered:
 
 
 _AS_JSON: Final = (b"content-type", JSON)
-_KEY_HEADERS: Final = frozenset((b"authorization", b"x-api-key"))
 _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"transfer-encoding"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from midstream.core.errors import ConfigInvalid, Fault, KeysUnreadable, NotFound, Overloaded
 from midstream.events.file_modes import keep_owner, make_folder, open_file
@@ -31,7 +31,7 @@ from midstream.serving.access.api_keys import (
     make_key,
     successor,
 )
-from midstream.serving.access.key_sessions import KeySession, with_session, without_session
+from midstream.serving.access.key_sessions import KeySession, session_digest, with_session, without_session
 
 T = TypeVar("T")
 FILE_NAME: Final = "keys.json"
@@ -60,6 +60,8 @@ class KeyFile:
         """Use the folder ``data``; nothing is read before."""
         self.path = data / FILE_NAME
         self._lock = data / _LOCK_NAME
+        self._seen: tuple[int, int, int] | None = None
+        self._digests: frozenset[str] = frozenset()
 
     def read(self) -> StoredKeys | None:
         """Return the keys, None = none was ever made, so nobody is asked for one.
@@ -135,27 +137,50 @@ class KeyFile:
             write(_added(replace(stored, keys=keys), made.stored, now_ms))
         return made
 
-    def begin_session(self, key_id: str, now_ms: int) -> str:
+    def begin_session(self, key_id: str, now_ms: int, before: str = "") -> str:
         """Sign a browser in with a live key; return the token of its session.
+
+        Args:
+            key_id: Key that the session stands for.
+            now_ms: Wall clock.
+            before: Token of a session that ends in the same change; empty = there is none.
 
         Raises:
             NotFound: No live key has the id.
         """
         with self._changing() as (stored, write):
             (key,) = _live_of([each for each in stored.keys if each.id == key_id], key_id, now_ms)
-            token, sessions = with_session(stored.sessions, key.id, now_ms)
+            live, ending = {each.id for each in stored.keys if each.state(now_ms) == "live"}, session_digest(before)
+            kept = [each for each in stored.sessions if each.key_id in live and each.digest != ending]
+            token, sessions = with_session(kept, key.id, now_ms)
             write(replace(stored, sessions=sessions))
         return token
 
     def end_session(self, token: str) -> None:
         """Sign the browser of a token out; a token of no session changes nothing."""
-        stored = self.read()
-        if stored is None or without_session(stored.sessions, token) is None:
+        if session_digest(token) not in self._session_digests():
             return
         with self._changing() as (found, write):
             left = without_session(found.sessions, token)
             if left is not None:
                 write(replace(found, sessions=left))
+
+    def _session_digests(self) -> frozenset[str]:
+        """Return the hashes of the tokens of all sessions. Cost: a ``stat``, where the file has not changed since."""
+        seen = self.stat()
+        if seen != self._seen:
+            stored = self.read()
+            self._digests = frozenset(() if stored is None else (each.digest for each in stored.sessions))
+            self._seen = seen
+        return self._digests
+
+    def stat(self) -> tuple[int, int, int] | None:
+        """Return what tells one content of the file from another, None = there is no file."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
     @contextmanager
     def _changing(self) -> Generator[tuple[StoredKeys, Callable[[StoredKeys], None]]]:
@@ -171,10 +196,17 @@ class KeyFile:
             os.close(lock)
 
     def _write(self, changed: StoredKeys) -> None:
-        """Replace the file; its owner is that of the folder."""
+        """Replace the file; its owner is that of the folder.
+
+        Without sessions it has no field of theirs: earlier releases refuse a field that they do not know.
+        """
+        self._seen = None
+        told = asdict(changed)
+        if not changed.sessions:
+            del told["sessions"]
         with WholeFile(self.path) as file:
             keep_owner(file.fileno(), self.path)
-            file.write(msgspec.json.format(msgspec.json.encode(changed)))
+            file.write(msgspec.json.format(msgspec.json.encode(told)))
 
 
 def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:

@@ -139,7 +139,7 @@ class KeyWatch:
         self._uses = uses
         self._tokens = tokens
         self._next = clock() + LOOK_S
-        self._seen = self._stat()
+        self._seen = self._file.stat()
         stored = file.read()
         self._ring = (NOBODY if is_closed else None) if stored is None else ring_of(stored, wall_ms())
         self._flaw = ""
@@ -198,7 +198,7 @@ class KeyWatch:
 
     def _look(self, *, again: bool) -> None:
         """Read the file, if it is another one, or ``again`` because it could not be read."""
-        seen = self._stat()
+        seen = self._file.stat()
         if seen == self._seen and not again:
             return
         self._seen = seen
@@ -213,10 +213,3 @@ class KeyWatch:
             self._ring = ring_of(stored, self.wall_ms())
         elif self._ring is not None:
             self._ring = NOBODY
-
-    def _stat(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._file.path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,9 +1,10 @@
 """Sessions of API keys in browsers: random tokens that stand for a key, each kept as its hash beside the keys.
 
-A browser keeps no key: what lies in its cookie opens nothing but the console of this folder, for half a day. A session
-ends by itself, with its key, and when its person signs out. The sessions lie in the file of keys, so that every process
-of a server knows them and a restart ends none. A key has a bounded number of them, and its oldest one makes room, so
-that the holder of one key ends no session of another.
+A browser keeps no key. A token opens every route of this folder that its key opens, for half a day: a session begins
+with a key alone, and none makes itself longer. It ends by itself, with its key, and when its person signs out. The
+sessions lie in the file of keys, so that every process of a server knows them and a restart ends none. A key has a
+bounded number of them, and its oldest one makes room, so that the holder of one key ends no session of another. Those
+of keys that are no longer live leave the file when the next one begins.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import msgspec
 SESSION_S_MAX: Final = 12 * 3_600
 """Life of a session: a day of work."""
 SESSIONS_OF_KEY_MAX: Final = 10
-"""Browsers that are signed in with one key: 130 bytes each, so 1.3 MB with the maximum of keys."""
+"""Browsers that are signed in with one key: 130 bytes each, so 1.3 MB with the maximum of live keys."""
 _TOKEN_BYTES: Final = 32
 
 

@@ -16,9 +16,8 @@ from midstream.serving.access.console_session import (
     CONSOLE_PATH,
     LIVE_PATH,
     SESSION_PATH,
+    ConsoleSessions,
     session_cookie,
-    sign_in,
-    sign_out,
 )
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.api_reader import ApiReader
@@ -76,6 +75,7 @@ def add_console_routes(app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], 
 
 def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None, now_ms: Callable[[], int]) -> None:
     """Add the page where a key is given, and the two routes that begin a session of the browser and end it."""
+    sessions = ConsoleSessions(keys, now_ms)
 
     @app.get(SESSION_PATH, include_in_schema=False)
     async def get_session(request: Request) -> Response:
@@ -85,13 +85,12 @@ def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None
     @app.put(SESSION_PATH, include_in_schema=False)
     async def put_session(request: Request) -> Response:
         """Begin a session with the key that this request was let in by; the gate has judged it."""
-        return _kept(request, "" if keys is None else sign_in(request.scope, keys, now_ms()))
+        return _kept(request, await sessions.begin(request.scope))
 
     @app.delete(SESSION_PATH, include_in_schema=False)
     async def delete_session(request: Request) -> Response:
         """End the session of this browser."""
-        if keys is not None:
-            sign_out(request.scope, keys)
+        await sessions.end(request.scope)
         return _kept(request, "")
 
 

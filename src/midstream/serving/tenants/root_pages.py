@@ -18,10 +18,9 @@ from midstream.core.nearest import nearest
 from midstream.serving.access.console_session import (
     CONSOLE_PATH,
     SESSION_PATH,
+    ConsoleSessions,
     led_to,
     session_cookie,
-    sign_in,
-    sign_out,
 )
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
@@ -45,7 +44,7 @@ class RootPages:
     def __init__(self, tenants: Callable[[], TenantList], keys: KeyFile, now_ms: Callable[[], int]) -> None:
         """Show what ``tenants`` returns, to those who signed in with one of the ``keys``."""
         self._tenants = tenants
-        self._keys, self._now_ms = keys, now_ms
+        self._sessions = ConsoleSessions(keys, now_ms)
         self._templates = Templates(SECTIONS)
         self.routes: Mapping[tuple[str, str], PageRoute] = {
             ("GET", "/openapi.json"): _document,
@@ -67,10 +66,10 @@ class RootPages:
         return _page(self._templates.render("root_session.html", "", {}))
 
     async def _sign_in(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
-        return _kept(scope, sign_in(scope, self._keys, self._now_ms()))
+        return _kept(scope, await self._sessions.begin(scope))
 
     async def _sign_out(self, _name: str, scope: Scope, _receive: Receive) -> Reply:
-        sign_out(scope, self._keys)
+        await self._sessions.end(scope)
         return _kept(scope, "")
 
 
