@@ -172,6 +172,40 @@ def test_a_champion_of_a_ranker_is_held_only_while_it_is_compared(place: Path, m
     assert done.beside.champion == first
 
 
+def since_alarm(place: Path, hour: int, start: str = "") -> Trained:
+    """Fit behind an alarm of an hour."""
+    since_ms = BEGIN_MS + hour * HOUR_MS
+    return fit_and_publish(Fitting(place, config_of(place), "clicks", 1, start, since_ms=since_ms), QUIET)
+
+
+@pytest.mark.parametrize(
+    "window, hour, begins",
+    [("1h", 20, 20), ("1h", 45, 0), ("20h", 30, 0), ("20h", 5, 0), ("40h", 50, 0)],
+    ids=["enough", "too few", "too young", "none to judge by", "none old enough"],
+)
+def test_an_alarm_narrows_a_fit_once_there_is_enough(
+    place: Path, monkeypatch: pytest.MonkeyPatch, window: str, hour: int, begins: int
+) -> None:
+    """Slates that were served since, older than their window, and as many to learn as judge; until then as before."""
+    monkeypatch.setattr(fitting, "SINCE_REQUESTS_MIN", 20)
+    (place / "midstream.toml").write_text(TOML.replace('window = "1h"', f'window = "{window}"'))
+    plain, done = fitted(place, "clicks"), since_alarm(place, hour)
+    told, known = (Registry(place / "data" / "models").manifest("clicks", each.version) for each in (done, plain))
+    assert (told.window.begin_ms - BEGIN_MS) // HOUR_MS == begins
+    assert (done.counts == plain.counts) == (begins == 0)
+    assert told.window.end_ms == known.window.end_ms
+    assert done.metrics.keys() == plain.metrics.keys()
+
+
+def test_an_alarm_narrows_no_warm_start(place: Path) -> None:
+    """It learns what its parent has not, however old: there is little else for as long as outcomes are awaited."""
+    text = TOML.replace('window = "1h"', 'window = "40h"')
+    (place / "midstream.toml").write_text(text.replace('name = "clicks"', 'name = "clicks"\nuntil = 80'))
+    first = fitted(place, "clicks").version
+    (place / "midstream.toml").write_text(text)
+    assert since_alarm(place, 58, first).counts["requests"] > 0
+
+
 def test_what_was_fitted_on_and_what_judged_it_are_printed_apart(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,7 +59,7 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     whole_ms: int = 0
     """Clock when the last whole fit began that published a version; 0 = none is known, or none since an alarm."""
     since_ms: int = 0
-    """Log time of the last alarm of the calibration, before which a ranker learns nothing; 0 = there was none."""
+    """Log time of the last alarm of the calibration: whole fits learn what came since, once it is enough; 0 = none."""
     position: int = 0
     """Log position when the training began."""
     began_ms: int = 0

@@ -29,6 +29,29 @@ kind = "onnx_items"
 
 [[trainings]]
 """
+RANKER = """
+[items.attributes]
+price = "number"
+
+[[features]]
+name = "price"
+kind = "number"
+scope = "item"
+attribute = "price"
+
+[[placements]]
+name = "home"
+features = ["price"]
+
+[[models]]
+name = "ranker"
+kind = "ftrl"
+placement = "home"
+
+[[trainings]]
+model = "ranker"
+calibration = true
+"""
 
 
 def test_a_table_has_defaults_and_its_bounds() -> None:
@@ -71,6 +94,21 @@ def test_faults_are_named(lines: str, where: str, right: str) -> None:
         parse_config(f"{MODELS}{lines}{every}")
     found = {each.where.removeprefix("midstream.toml: "): each.right for each in raised.value.faults}
     assert right in found[where]
+
+
+def test_an_alarm_trains_where_outcomes_are_soon_known() -> None:
+    """Within a day, or at once, as in a replay; a week later the alarm is long over."""
+    is_replay = RANKER.replace('"ftrl"', '"ftrl"\nexamples = "replay"')
+    for text in (f'{RANKER}[feedback]\nwindow = "1d"', is_replay):
+        assert parse_config(text).trainings[0].rule.on_calibration
+    with pytest.raises(ConfigInvalid) as raised:
+        parse_config(RANKER)
+    (found,) = raised.value.faults
+    assert (found.where, found.came[:31]) == (
+        "midstream.toml: $.trainings[0].calibration",
+        "true came, and ranker learns by",
+    )
+    assert found.right == 'false; [feedback] window = "1d" at most; or examples = "replay".'
 
 
 def test_whole_fits_between_warm_starts_are_told_to_the_schedule() -> None:

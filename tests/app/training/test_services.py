@@ -12,6 +12,9 @@ from midstream.events.json.decode import decode_objects
 from tests.support.fakes.models import publish_linear, run_folder, write_ranked
 
 TRAINED = """
+[feedback]
+window = "6h"
+
 [[models]]
 name = "ranker"
 kind = "ftrl"

@@ -244,10 +244,14 @@ _EVERY = 'A length of time from "1m" to "365d", or "".'
 WARM_KINDS = ("als", "ftrl")
 """Kinds of models that go on from what a version has learned."""
 
+AWAITED_MS_MAX = 86_400_000
+"""Outcomes that are awaited for longer are known when an alarm of the calibration, which is about a day, is over."""
+
 
 def training_faults(config: Config) -> Iterator[Fault]:
     """Yield what is wrong with ``[[trainings]]``."""
     trainings, kinds = config.trainings, {each.name: each.kind for each in config.models}
+    window = config.feedback.window
     yield from distinct(((f"$.trainings[{n}].model", each.model) for n, each in enumerate(trainings)), page=TRAININGS)
     for number, each in enumerate(trainings):
         where = f"$.trainings[{number}]"
@@ -267,6 +271,11 @@ def training_faults(config: Config) -> Iterator[Fault]:
         if each.calibration and kinds.get(each.model, "") not in ROW_KINDS:
             came = f"true came, and {each.model} is of kind {kinds.get(each.model)}, which predicts no acts."
             yield Fault(f"{where}.calibration", came, f"false; a ranker: {', '.join(ROW_KINDS)}.", TRAININGS)
+        is_served = any(one.name == each.model and one.examples == "served" for one in config.models)
+        if each.calibration and kinds.get(each.model, "") in ROW_KINDS and is_served and window.ms > AWAITED_MS_MAX:
+            came = f"true came, and {each.model} learns by slates that are older than {window}: the alarm is over then."
+            right = 'false; [feedback] window = "1d" at most; or examples = "replay".'
+            yield Fault(f"{where}.calibration", came, right, TRAININGS)
         if not (each.every or each.events or each.drift or each.calibration):
             came = "Neither every nor events nor drift nor calibration came."
             yield Fault(f"{where}.every", came, 'One of them at least, such as every = "6h".', TRAININGS)

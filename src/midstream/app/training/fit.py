@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 
 from midstream.app.config.model_constraints import moment_of, options_of
 from midstream.app.config.schema import Config, Model
@@ -58,6 +59,8 @@ PAGE = "/docs/models.md"
 READ_SHARE, JUDGED_SHARE = 0.2, 0.6
 """Of a training, about: reading, then the fit that is judged; the rest is the fit on all."""
 NOT_JUDGED = "nothing was kept apart to judge by"
+SINCE_REQUESTS_MIN = 1_000
+"""Requests that are learned and not judged by, from which a fit learns those since an alarm alone."""
 Limit: TypeAlias = Callable[[int], None]
 Compare: TypeAlias = Callable[[Champion], ChampionComparison]
 Fitted: TypeAlias = tuple[Draft, ArtifactContent, dict[str, int], ChampionComparison, JudgedActs]
@@ -97,7 +100,7 @@ class Fitting:
     champion: str = ""
     """The version in service, with which the new one is compared; empty = none."""
     since_ms: int = 0
-    """Log time before which a ranker learns nothing; 0 = as its model says."""
+    """Log time of an alarm, before which a whole fit of a ranker learns nothing once enough came since; 0 = none."""
 
 
 def model_named(config: Config, name: str) -> Model:
@@ -221,14 +224,18 @@ def _fit_rows(
     if parent is not None:
         asked = _after(asked, parent.manifest.window.end_ms)
     found = _rows_of(fitting, model, asked, watch.part(0.0, READ_SHARE))
-    rows = found.examples
+    # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
+    gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
+    rows = (
+        found.examples
+        if parent is not None
+        else _rows_since(found.examples, fitting.since_ms, model.validation, gap_ms)
+    )
     metrics: Mapping[str, float | None] = {}
     line: Calibration | None = None
     beside = ChampionComparison(fitting.champion, why_not=NOT_JUDGED)
     later: Examples | None = None
     if model.validation > 0:
-        # What a slate is worth is known when its outcome window is over; what was acted on in a replay, at once.
-        gap_ms = 0 if asked.is_replay else fitting.config.feedback.window.ms
         parts = rows.split(model.validation, gap_ms)
         part = watch.part(READ_SHARE, JUDGED_SHARE)
         metrics, line, beside = _judged(
@@ -265,6 +272,24 @@ def _after(asked: RankerQuestion, end_ms: int) -> RankerQuestion:
     bounds = asked.bounds
     since_ms = max(bounds.since_ms or 0, end_ms + 1)
     return replace(asked, after_ms=end_ms, bounds=replace(bounds, since_ms=since_ms))
+
+
+def _rows_since(rows: Examples, since_ms: int, later_share: float, gap_ms: int) -> Examples:
+    """Return the requests since a time, where there are enough to learn before those that judge; else all.
+
+    An alarm is younger than what it is to teach: for as long as outcomes are awaited a fit learns as without it.
+
+    Args:
+        rows: All that may be learned.
+        since_ms: Log time; 0 = none.
+        later_share: Share of the requests that judge.
+        gap_ms: How long the worth of a request may take to be known.
+    """
+    if not since_ms:
+        return rows
+    newer = rows.take(np.flatnonzero(rows.time_ms >= since_ms))
+    learned, _ = newer.split(later_share, gap_ms)
+    return newer if len(learned.time_ms) >= SINCE_REQUESTS_MIN else rows
 
 
 def _rows_of(fitting: Fitting, model: Model, asked: RankerQuestion, watch: Watch) -> RankerRows:
@@ -343,7 +368,7 @@ def question_of(fitting: Fitting, model: Model, log: LogView) -> RankerQuestion:
         folder=fitting.folder,
         placement=model.placement,
         features=placement.features,
-        bounds=ServedRange(part.first, part.stop, max(part.since_ms or 0, fitting.since_ms) or None, part.until_ms),
+        bounds=ServedRange(part.first, part.stop, part.since_ms, part.until_ms),
         rows_max=rows_max_of(model, sum(map(len, read.values())) + said),
         place=fitting.folder,
         is_replay=model.examples == "replay",

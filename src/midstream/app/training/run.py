@@ -59,7 +59,7 @@ class TrainingOrigin:
     champion: str = ""
     """Version in service; empty = none, or it is not known."""
     since_ms: int = 0
-    """Log time before which a ranker learns nothing; 0 = as its model says."""
+    """Log time of an alarm, before which a whole fit of a ranker learns nothing once enough came since; 0 = none."""
 
 
 async def train_beside(

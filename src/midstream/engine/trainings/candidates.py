@@ -28,7 +28,7 @@ class CandidateOrder:
     start: str = ""
     """Version that the fit goes on from; empty = a whole fit."""
     since_ms: int = 0
-    """Log time before which a ranker learns nothing; 0 = as its model says."""
+    """Log time of an alarm, before which a whole fit of a ranker learns nothing once enough came since; 0 = none."""
 
 
 def candidate_order(
