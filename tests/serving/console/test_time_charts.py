@@ -1,11 +1,14 @@
 """Plots of outcomes over time: sums by hour and day, gaps where nothing is known, axes that end at round numbers."""
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midstream.serving.console.api_reader import ApiAnswer
+from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.time_charts import (
     HEIGHT,
     LEFT,
@@ -53,6 +56,51 @@ def test_points_are_open_until_their_last_slate_is_settled():
     now_ms = BEGIN + 2 * HOUR + HOUR // 2
     assert [each.is_open for each in time_points(told, "", "hour", now_ms, HOUR // 2)] == [False, False, True]
     assert [each.is_open for each in time_points(told, "", "hour", now_ms, HOUR)] == [False, True, True]
+
+
+def test_conversions_are_open_for_a_day():
+    """They come later than clicks, so their line is dashed for longer; without an action that is one nothing is."""
+    told = [series(None, [1] * 30)]
+    now_ms = BEGIN + 30 * HOUR
+    points = time_points(told, "", "hour", now_ms, HOUR // 2)
+    assert [each.is_open for each in points] == [False] * 29 + [True]
+    assert [each.has_open_conversions for each in points] == [False] * 6 + [True] * 24
+    settled = {each.title: sum(line.count(",") for line in each.settled) for each in time_plots(points, "hour")}
+    assert settled == {"Click rate": 29, "Slates": 29, "Conversion rate": 6, "Revenue": 6}
+    (unsold,) = time_points([series(None, [1], conversions=None, revenue=None)], "", "hour", BEGIN + HOUR, 0)
+    assert not unsold.has_open_conversions
+
+
+def test_a_day_of_which_some_hours_are_there_is_marked():
+    """The first one begins when it may: its line is dashed, as its sums are not those of a day."""
+    points = time_points([series(None, [1] * 74)], "", "day", BEGIN + 90 * DAY, 0)
+    assert [(each.slates, each.is_partial) for each in points] == [(2, True), (24, False), (24, False), (24, False)]
+    plot = plot_of(points, "Slates", "day")
+    assert [[line.count(",") for line in lines] for lines in (plot.settled, plot.open)] == [[3], [2]]
+    assert plot.open[0].split()[-1] == plot.settled[0].split()[0]
+    whole = {**series(None, [1] * 24), "begin": 20_000 * DAY}
+    assert [each.is_partial for each in time_points([whole], "", "day", BEGIN + 90 * DAY, 0)] == [False]
+    assert not any(each.is_partial for each in time_points([series(None, [1] * 74)], "", "hour", BEGIN, 0))
+
+
+def test_a_page_says_what_is_open_and_what_is_not_there():
+    """In words, beside the dashes."""
+    told = {**series(None, [1] * 50), "placement": None}
+    now_ms = BEGIN + 50 * HOUR - 1
+    points = time_points([told], "", "day", now_ms, HOUR // 2)
+    body = {"now": now_ms, "settle_ms": HOUR // 2, "unread": 0, "left_out": 0, "drift": [], "rows": [], "hours": [told]}
+    values = {
+        "found": ApiAnswer(200, body),
+        "by": "day",
+        "names": [],
+        "points": points,
+        "plots": time_plots(points, "day"),
+    }
+    text = Templates().render("outcomes.html", "", values)
+    states = re.findall(r"<td>([^<]*)</tr>", text.partition("over-time")[2].partition("</table>")[0])
+    assert states == ["open", "conversions open", "settled, not all hours"]
+    assert "clicks for 30 minutes" in text
+    assert "outcome_slates_max" in text
 
 
 def test_each_placement_has_its_own_points():
@@ -111,10 +159,18 @@ def test_points_lie_within_the_axes(slates):
     assert down[highest] == min(down)
 
 
-@given(st.floats(1e-9, 1e12))
+@given(st.floats(1e-300, 1e300))
 def test_an_axis_ends_at_or_above_its_greatest_value(most):
     """And below two and a half times as much, so that a line is not flat."""
     assert most * (1 - 1e-6) <= round_end(most) <= most * 2.5 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("revenue", [1e-12, 3e-14, 1e-45, 5e-324])
+def test_a_tiny_revenue_is_drawn(revenue):
+    """An act may have any value above 0."""
+    plot = plot_of(time_points([series(None, [1], revenue=[revenue])], "", "hour", BEGIN, 0), "Revenue")
+    assert plot.most == revenue
+    assert all(math.isfinite(each) for dot in plot.dots for each in dot)
 
 
 def test_a_rate_has_no_axis_beyond_all():

@@ -1,8 +1,9 @@
 """Plots of outcomes over time: click rate, conversion rate, revenue and slates by hour or by day, as SVG with axes.
 
 The server makes them, so a page needs no script to show one. The value axis begins at 0 and ends at a round number; the
-time axis has some hours or days by name. A rate without a denominator is a gap in its line. The part whose slates are
-still open is dashed: their outcomes go on coming. A table beside has every number.
+time axis has some hours or days by name. A rate without a denominator is a gap in its line. The part whose outcomes go
+on coming is dashed: clicks come for half an hour by custom, conversions and their revenue for a day. So is the line from
+a first day of which not all hours are there. A table beside has every number.
 """
 
 import math
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from midstream.engine.online.figuring import CONVERSION_SETTLE_MS
 
 WIDTH: Final = 620
 HEIGHT: Final = 170
@@ -19,6 +22,8 @@ SHOWN: Final[Mapping[str, int]] = {"hour": 48, "day": 8}
 """Points of a plot: more hours than two days cannot be told apart; seven days may begin and end within one."""
 LABELS_MAX: Final = 6
 """Of the time axis."""
+_LEAST: Final = 1e-300
+"""A power of ten below it has few digits left, or none."""
 _ROUND: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 _HOURS: Final = {"hour": 1, "day": 24}
 _COLUMNS: Final = ("slates", "impressions", "clicks", "conversions", "revenue")
@@ -39,6 +44,10 @@ class TimePoint:
     revenue: float
     is_open: bool
     """Whether some of its slates can still get outcomes by custom."""
+    has_open_conversions: bool
+    """Whether some of its slates can still get conversions by custom, which come later."""
+    is_partial: bool
+    """Whether the series begin within it, so that its sums are not those of all its hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ def time_points(series: Sequence[Series], placement: str, by: str, now_ms: int, 
         placement: Name; empty = all together.
         by: ``hour`` or ``day``, of UTC.
         now_ms: Log time at which the series end.
-        settle_ms: Age from which a slate is settled.
+        settle_ms: Age from which a slate is settled, but for its conversions.
     """
     found = next((each for each in series if (each["placement"] or "") == placement), None)
     if found is None:
@@ -86,7 +95,10 @@ def time_points(series: Sequence[Series], placement: str, by: str, now_ms: int, 
         own = sums.setdefault(begin_ms, [0.0] * len(_COLUMNS))
         for number, name in enumerate(_COLUMNS):
             own[number] += math.nan if found[name] is None else found[name][place]
-    points = [_point(begin_ms, own, begin_ms + length_ms + settle_ms > now_ms) for begin_ms, own in sums.items()]
+    points = [
+        _point(begin_ms, own, found["begin"], now_ms - begin_ms - length_ms, settle_ms)
+        for begin_ms, own in sums.items()
+    ]
     return points[-SHOWN[by] :]
 
 
@@ -99,14 +111,16 @@ def time_plots(points: Sequence[TimePoint], by: str) -> list[TimePlot]:
         for place, each in enumerate(points)
         if place % step == 0
     )
+    first = 1 if points and points[0].is_partial else 0
+    settled = slice(first, _first([each.is_open for each in points]))
+    converted = slice(first, _first([each.has_open_conversions for each in points]))
     figures = (
-        ("Click rate", True, [each.click_rate for each in points]),
-        ("Conversion rate", True, [each.conversion_rate for each in points]),
-        ("Revenue", False, [each.revenue for each in points]),
-        ("Slates", False, [each.slates for each in points]),
+        ("Click rate", True, settled, [each.click_rate for each in points]),
+        ("Conversion rate", True, converted, [each.conversion_rate for each in points]),
+        ("Revenue", False, converted, [each.revenue for each in points]),
+        ("Slates", False, settled, [each.slates for each in points]),
     )
-    first_open = next((place for place, each in enumerate(points) if each.is_open), len(points))
-    return [_plot(title, values, first_open, times, is_rate=is_rate) for title, is_rate, values in figures]
+    return [_plot(title, values, known, times, is_rate=is_rate) for title, is_rate, known, values in figures]
 
 
 def round_end(most: float) -> float:
@@ -116,21 +130,37 @@ def round_end(most: float) -> float:
         >>> round_end(0.034), round_end(130.0), round_end(0.0)
         (0.05, 200.0, 1.0)
     """
-    if not most > 0:
+    if not most >= _LEAST:
         return 1.0
     power = 10.0 ** math.floor(math.log10(most))
-    return next(round(each * power, 12) for each in _ROUND if each * power >= most * (1 - 1e-9))
+    return next(float(f"{each * power:.12g}") for each in _ROUND if each * power >= most * (1 - 1e-9))
 
 
-def _point(begin_ms: int, sums: Sequence[float], is_open: bool) -> TimePoint:  # noqa: FBT001  a field of the result
+def _first(flags: Sequence[bool]) -> int:
+    """Return the place of the first flag that is set; that behind the last where none is."""
+    return next((place for place, each in enumerate(flags) if each), len(flags))
+
+
+def _point(begin_ms: int, sums: Sequence[float], first_ms: int, age_ms: int, settle_ms: int) -> TimePoint:
+    """Return a point of sums; ``first_ms`` is when the series begin, ``age_ms`` how long ago the point ended."""
     slates, seen, clicks, conversions, revenue = sums
     click_rate = clicks / seen if seen else math.nan
     conversion_rate = conversions / slates if slates else math.nan
-    return TimePoint(begin_ms, slates, seen, click_rate, conversion_rate, revenue, is_open)
+    return TimePoint(
+        begin_ms=begin_ms,
+        slates=slates,
+        impressions=seen,
+        click_rate=click_rate,
+        conversion_rate=conversion_rate,
+        revenue=revenue,
+        is_open=age_ms < settle_ms,
+        has_open_conversions=age_ms < CONVERSION_SETTLE_MS and not math.isnan(revenue),
+        is_partial=first_ms > begin_ms,
+    )
 
 
 def _plot(
-    title: str, values: Sequence[float], first_open: int, times: tuple[AxisMark, ...], *, is_rate: bool
+    title: str, values: Sequence[float], known_part: slice, times: tuple[AxisMark, ...], *, is_rate: bool
 ) -> TimePlot:
     known = [each for each in values if math.isfinite(each)]
     most = max(known, default=0.0)
@@ -142,8 +172,10 @@ def _plot(
     marks = tuple(AxisMark(_down(end * part / 2, end), _text(end * part / 2, is_rate=is_rate)) for part in range(3))
     dots = tuple(each for each in at if each is not None)
     last = known[-1] if known else math.nan
-    # The dashed part begins at the last settled point, so that the line has no hole where it changes.
-    settled, still_open = _lines(at[:first_open]), _lines(at[max(0, first_open - 1) :])
+    # Dashed parts go to the settled points beside them, so that the line has no hole where it changes.
+    first, first_open = known_part.start, known_part.stop
+    settled = _lines(at[first:first_open])
+    still_open = _lines(at[: first + 1]) + _lines(at[max(first, first_open - 1) :])
     return TimePlot(title, is_rate, settled, still_open, dots, marks, times, most, last)
 
 
