@@ -81,8 +81,16 @@ def test_the_page_shows_them():
         row("context.country", hostile, (0.05, 0.01, 2.5), (0.04, 0.02, 1.25)),
         {**row("tier", "full", None, (0.5, 0.25, 3.0)), "window": "1d"},
     ]
-    body = {"now": 1_767_225_600_000, "unread": 0, "left_out": 0, "drift": [], "rows": rows}
-    text = Templates().render("outcomes.html", "", {"found": ApiAnswer(200, body)})
+    body = {
+        "now": 1_767_225_600_000,
+        "unread": 0,
+        "left_out": 0,
+        "drift": [],
+        "rows": rows,
+        "hours": [{"placement": None}],
+    }
+    values = {"found": ApiAnswer(200, body), "by": "hour", "names": [], "plots": []}
+    text = Templates().render("outcomes.html", "", values)
     assert "<h3>By segment country</h3>" in text
     assert hostile not in text
     assert "&lt;b&gt;&#34;de&#34;" in text

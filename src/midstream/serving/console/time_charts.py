@@ -2,8 +2,8 @@
 
 The server makes them, so a page needs no script to show one. The value axis begins at 0 and ends at a round number; the
 time axis has some hours or days by name. A rate without a denominator is a gap in its line. The part whose outcomes go
-on coming is dashed: clicks come for half an hour by custom, conversions and their revenue for a day. So is the line from
-a first day of which not all hours are there. A table beside has every number.
+on coming is dashed: clicks come for half an hour by custom, conversions and revenue for a day. So is the line from a
+first day of which not all hours are there. A table beside has every number.
 """
 
 import math
