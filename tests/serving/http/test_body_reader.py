@@ -97,5 +97,12 @@ def test_client_that_went_away_is_nobody_to_answer():
     ids=["whole", "at the maximum", "too long", "packed", "not there yet"],
 )
 def test_a_body_is_at_hand_where_it_is_whole(scope, expected):
-    """What is too long, packed or not there yet is left to the reader that refuses, unpacks and waits."""
+    """What is too long, packed or not there yet is left to the reader that refuses, unpacks and waits.
+
+    What is taken is taken once: the connection keeps no copy of it until its next request.
+    """
+    held = scope.get(SENT_BODY)
     assert body_at_hand(scope, LIMITS) == expected
+    if expected is not None:
+        assert held == b""
+        assert body_at_hand(scope, LIMITS) is None

@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from midstream.core.durations import Duration
 from midstream.serving.http.body_reader import WHOLE
 from midstream.serving.http.bounded_protocol import BoundedProtocol
 from midstream.serving.http.connection_admission import PlaceLimits, Places
 from midstream.serving.http.framing import STEP_BYTES
 from midstream.serving.http.read_limits import ConnectionBounds, ReadLimits, uncounted
 from midstream.serving.http.responses import AT_ONCE, NO_STORE, Reply, send_reply
+from midstream.serving.options import ServerOptions
+from tests.serving.conftest import Client
+from tests.support.fakes.engine import FakeEngine
 
 HEAD = b"POST /v1/recommendations HTTP/1.1\r\nhost: m\r\ncontent-length: 2\r\n\r\n"
 LIMITS = ReadLimits(32_768, 10.0, 262_144, 10.0)
@@ -488,6 +492,35 @@ def test_a_client_that_left_has_nothing_begun_for_it():
         protocol.connection_lost(ConnectionResetError())
         await settled(protocol)
         assert (len(begun), heard) == (1, ["http.disconnect"])
+
+    asyncio.run(go())
+
+
+def test_questions_of_clients_that_left_while_they_waited_make_no_slate(monkeypatch):
+    """They are counted as such: a slate and its served record would be of nobody."""
+
+    async def go():
+        engine, asked, place = FakeEngine(), [], asyncio.Event()
+        recommend = FakeEngine.recommend
+
+        async def slow(self, *given, **named):
+            asked.append(given)
+            await place.wait()
+            return await recommend(self, *given, **named)
+
+        monkeypatch.setattr(FakeEngine, "recommend", slow)
+        app = Client(engine, ServerOptions(answers_max=1, answer_wait_max=Duration("1m"))).app
+        first, *others = (connected(app, Wire()) for _ in range(4))
+        for each in (first, *others):
+            each.data_received(HEAD.replace(b"host: m", b"host: test\r\ncontent-type: application/json") + b"{}")
+            await asyncio.sleep(0.01)
+        for each in others:
+            each.connection_lost(None)
+        place.set()
+        for each in (first, *others):
+            await settled(each)
+        assert len(asked) == 1
+        assert b'status="499"} 3.0' in engine.metrics.text()
 
     asyncio.run(go())
 

@@ -28,14 +28,20 @@ class BodyLimits:
 
 
 def body_at_hand(scope: Scope, limits: BodyLimits) -> bytes | None:
-    """Return the whole body of a request where it is there and not packed; None = ``read_body`` reads or refuses it."""
+    """Return the whole body of a request where it is there and not packed; None = ``read_body`` reads or refuses it.
+
+    It is taken: the connection, which lives on until its next request, keeps no copy.
+    """
     sent: bytearray | None = scope.get(SENT_BODY)
     if sent is None or len(sent) > limits.bytes_max:
         return None
     for name, _ in scope["headers"]:
         if name == b"content-encoding":
             return None
-    return bytes(sent)
+    body = bytes(sent)
+    del scope[SENT_BODY]
+    sent.clear()
+    return body
 
 
 async def read_body(scope: Scope, receive: Receive, limits: BodyLimits) -> bytes:

@@ -30,6 +30,7 @@ from uvicorn.server import ServerState
 
 from midstream.serving.http import framing
 from midstream.serving.http.admission import FREE
+from midstream.serving.http.body_reader import SENT_BODY
 from midstream.serving.http.closing_answers import MALFORMED, NO_PLACE, NO_TUNNEL, TOO_LARGE, ClosingAnswer, no_place
 from midstream.serving.http.cycle import Cycle, MessageSignal
 from midstream.serving.http.lingering import AnswerTransport, Lingering
@@ -116,7 +117,9 @@ class BoundedProtocol(HttpToolsProtocol):
             running.message_event.set()
         for cycle in (running, self.cycle, *(each for each, _ in self.pipeline)):
             if cycle is not None:
-                cast("Scope", cycle.scope).pop(AT_ONCE, None)  # it holds the connection, which holds it
+                scope = cast("Scope", cycle.scope)
+                scope.pop(AT_ONCE, None)  # it holds the connection, which holds it
+                scope.pop(SENT_BODY, None)  # a route that has not begun is to see that the client has gone
         self.pipeline.clear()
         self._rest = b""
 
