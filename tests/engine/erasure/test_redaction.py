@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.erasure.log_rewrite import Receipt
-from midstream.engine.erasure.redaction import NEUTRAL, STAYS, Blanker, ErasedIds, Hidden, find_erased, told_apart
+from midstream.engine.erasure.redaction import (
+    NEUTRAL,
+    STAYS,
+    Blanker,
+    ErasedIds,
+    Hidden,
+    decided_at,
+    find_erased,
+    told_apart,
+)
 from midstream.engine.ingest.log_reader import batches
 from midstream.engine.snapshots.compactions import acts_taken_back
 from midstream.engine.tokens import RequestIds
@@ -130,14 +139,15 @@ def test_no_byte_of_an_erased_id_is_left_before_its_last_erase(events):
 def test_events_of_others_are_as_they_were(events):
     """Each that names no erased id, in its user, its body or its session, but for event ids that a blanked one had."""
     found, erased = blanked(events)
-    for event, left in zip(events, found, strict=True):
+    for place, (event, left) in enumerate(zip(events, found, strict=True)):
         names = (
             {event.user_id, json.loads(event.body or b"{}").get("from")} if event.kind == Kind.USER else {event.user_id}
         )
         others = not names & erased.ids.keys() and event.session_id not in erased.sessions and event.kind != Kind.ERASE
-        # A rewrite before has blanked what these users did; only a late copy of that goes as well.
+        # A rewrite before has blanked what these users did; a late copy or retraction of that goes as well.
         before = [each for name in names - {"", None} for each in erased.refused.get(hash_of(name), ())]
         is_blanked = left.kind == Kind.TICK and any(is_late_copy(event, each) for each in before)
+        is_blanked |= any(decided_at(event, place) < each.position < place for each in before)
         assert not others or is_blanked or key(with_neutral_id(event, erased)) == key(left)
 
 
@@ -648,3 +658,29 @@ def test_an_act_that_was_taken_back_stays_so_when_its_user_is_erased():
     fold.apply(LogPosition(0), build(found))
     assert fold.is_taken_back(0)
     assert acts_taken_back(build(found)) == {0}
+
+
+ANN, HERS = {"user_id": "ann"}, {"session_id": "s-ann"}
+
+
+@pytest.mark.parametrize(
+    "owner, is_named",
+    [(ANN, True), (ANN | HERS, True), (HERS, True), (ANN, False), (ANN | HERS, False)],
+    ids=["user", "both", "session", "hash of the user", "hash, and session"],
+)
+def test_a_retraction_behind_the_erase_of_its_owner_is_blanked(owner, is_named):
+    """It goes by the position of the act, wherever it stands; that of an act after the erase stays."""
+    came = Event(Kind.INTERACTION, action="view", user_id="ann", item_id="x", session_id="s-ann", log_time_ms=START_MS)
+    act = Event(Kind.INTERACTION, event_id="mine-ann", action="view", item_id="lamp", **owner, log_time_ms=START_MS)
+    erase = Event(Kind.ERASE, user_id="ann", log_time_ms=START_MS)
+    if not is_named:
+        erase = Event(Kind.ERASE, body=blanked_body([hash_of("ann")]), log_time_ms=START_MS)
+        came = act = Event(Kind.INTERACTION, action="view", item_id="lamp", log_time_ms=START_MS)
+    sent = Event(Kind.INTERACTION, event_id="mine-ann", action="view", item_id="lamp", **owner, log_time_ms=START_MS)
+    raced = retraction_of(LogPosition(1), sent)._replace(log_time_ms=START_MS)
+    later = sent._replace(user_id="ann", event_id="new-ann", log_time_ms=START_MS + 1)
+    kept = retraction_of(LogPosition(4), later)._replace(log_time_ms=START_MS + 1)
+    found, _ = blanked([came, act, erase, raced, later, kept])
+    assert (found[3].user_id, found[3].session_id, found[3].body) == ("", "", b'{"log_position":1}')
+    assert build(found[4:]).text == build([later, kept]).text
+    assert build(blanked(found)[0]).text == build(found).text

@@ -7,7 +7,8 @@ redacted by itself, in order:
 - an act or an impression before the erase keeps type, item, value, quantity, position, times and, if the engine made
   it, the request id (``STAYS``); its other fields, user, session, context and event id are removed;
 - a served record keeps its slate and propensities, without the user and the request;
-- a retraction keeps the log position of the act, so that the act stays taken back;
+- a retraction keeps the log position of the act, so that the act stays taken back; it goes by that position, so one
+  that was written behind the erase of its owner is redacted too;
 - profile changes, merges, late copies that the fold ignored, and copies of erases become ticks;
 - the erase itself keeps hashes alone, for as long as late copies are refused; then it is a tick too. Events that arrive
   in this time are recognized by those hashes, so the next rewrite, which has no ids any more, makes a tick of them.
@@ -38,7 +39,7 @@ from midstream.engine.tokens import has_form
 from midstream.events.schema import Event, build, concat, event_at, pick
 from midstream.events.values import merged_id
 from midstream.ranking.record.served import blank_served
-from midstream.state.control.retractions import blanked_retraction
+from midstream.state.control.retractions import blanked_retraction, retracted_act
 from midstream.state.ids.erased_users import REFUSED_MS, blanked_body, blanked_hashes, hash_column
 from midstream.state.ids.event_ids import SPAN_S, EventAdmission, EventIds, fingerprints
 from midstream.state.structures.hashing import IdKey, id_hash
@@ -123,6 +124,11 @@ class ErasedIds:
     def next_erase(self, user_id: str, position: int) -> int | None:
         """Return the position of the first erase of an id after a log position; None = there is none."""
         return next((each.position for each in self.ids.get(user_id, ()) if each.position > position), None)
+
+    def nameless_between(self, user_id: str, start: int, end: int) -> bool:
+        """Return whether an erase of which only hashes are left erased an id between two log positions."""
+        erases = self.refused.get(id_hash(user_id, self.key), ()) if self.refused else ()
+        return any(start < each.position < end for each in erases)
 
     def recent_prints(self) -> dict[int, Print]:
         """Return those of which copies that come from now on would still be known for what they are."""
@@ -257,7 +263,9 @@ class _Fates:
             return self._of_erase(event, position)
         if self.erased.refuses(event.user_id, event, position):
             return _Fate.TICK
+        stands_at, position = position, decided_at(event, position)
         is_before = self._is_before(event.user_id, position)
+        is_before = is_before or self.erased.nameless_between(event.user_id, position, stands_at)
         if event.kind == Kind.USER and event.operation == Operation.MERGE:
             other = merged_id(event.body)
             is_late = self.erased.refuses(other, event, position)
@@ -348,6 +356,12 @@ def _nobodys(event: Event, erased: ErasedIds) -> Event:
     return Event(**stays, body=body)
 
 
+def decided_at(event: Event, position: int) -> int:
+    """Return the log position by which an event at a log position is redacted: that of a retraction is its act's."""
+    act = retracted_act(event.body) if event.kind == Kind.RETRACTION else None
+    return position if act is None else min(position, act.log_position)
+
+
 def told_apart(batch: EventBatch, key: IdKey) -> NDArray[np.uint64]:
     """Return what tells the copies of each event apart, (n,); 0 = nothing, or a request id, which stays."""
     prints = fingerprints(batch, key).id_hash
@@ -423,7 +437,8 @@ def _find_sessions(batches: Batches, erased: ErasedIds) -> dict[str, set[int]]:
     for first, batch in batches:
         is_erased = np.isin(hash_column(batch, _USER_TEXT, erased.key), hashes) & (batch.rows["session_id_length"] > 0)
         for place in np.flatnonzero(is_erased).tolist():
-            event, position = event_at(batch, place), first + place
+            event = event_at(batch, place)
+            position = decided_at(event, first + place)
             covering = erased.next_erase(event.user_id, position)
             if covering is not None and not erased.refuses(event.user_id, event, position):
                 found.setdefault(event.session_id, set()).add(covering)
@@ -436,7 +451,8 @@ def _leave_shared(batches: Batches, erased: ErasedIds, covering: dict[str, set[i
     for first, batch in batches:
         is_one = np.isin(hash_column(batch, _SESSION_TEXT, erased.key), sessions) & (batch.rows["user_id_length"] > 0)
         for place in np.flatnonzero(is_one).tolist():
-            event, position = event_at(batch, place), first + place
+            event = event_at(batch, place)
+            position = decided_at(event, first + place)
             erases = covering.get(event.session_id)
             if not erases or erased.refuses(event.user_id, event, position):
                 continue
