@@ -304,7 +304,8 @@ class Loop:
     def _look(self, end: int) -> None:
         """Stop the canary, let it go on, or promote it."""
         said = canary_verdict(self.logs[self._canary_since - end :], self.learner, self.rules)
-        ended, canary = canary_end(said.harm, end - self._canary_since, self.rules.canary_ticks), self.canary
+        age, least, canary = end - self._canary_since, self.rules.canary_ticks, self.canary
+        ended = canary_end(said.harm, age, least, was_behind=age > least)
         if said.verdict == "stop":
             self.steps.append(LoopStep(end - 1, "stopped", "canary", said.reason))
             self.canary = None

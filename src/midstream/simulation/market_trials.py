@@ -169,6 +169,7 @@ def _tried(market: Market, trial: MarketTrial, champion: Version, candidate: Ver
         said = canary_verdict(logs, trial.learner, trial.rules)
         if said.verdict == "stop":
             return "canary"
-        if canary_end(said.harm, len(logs), trial.rules.canary_ticks) == "promoted":
+        age, least = len(logs), trial.rules.canary_ticks
+        if canary_end(said.harm, age, least, was_behind=age > least) == "promoted":
             return "promoted"
     return "canary"

@@ -71,6 +71,8 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     """Relative loss that the offline gate tolerated; None = nothing was judged."""
     experiment: str = ""
     """Of the canary, or of those who still get the version before; empty = there is none."""
+    was_behind: bool = False
+    """The canary had it behind by its estimate at the end of its least time: it is decided at the end of the second."""
     reason: str = ""
     """In words, with its figures."""
     failures: int = 0

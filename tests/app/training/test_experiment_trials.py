@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace as changed
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 
 from midstream.app.operate.model_registry import registry_of
 from midstream.app.training.experiment_trials import ExperimentTrials, trial_metrics
+from midstream.engine.experiments.canaries import CanaryStanding
 from midstream.engine.trainings.candidates import LoopParts, TrialOrder
 from midstream.engine.trainings.training_loop import TrainingLoop
 from midstream.engine.types import Ask
+from midstream.evaluation.experiments.guardrails import GuardrailVerdict
 from midstream.events.json.decode import decode_objects
 from midstream.experiments.metrics import metric_faults
 from midstream.state.settings import EventType, FoldSettings
@@ -18,6 +23,10 @@ from midstream.training.options import CanaryOptions, TrainingTable
 from tests.engine.trainings.test_rollback import damage
 from tests.engine.trainings.test_training_loop import Clock, FakeTrials, Maker, Shop
 from tests.support.fakes.models import write_folder
+
+if TYPE_CHECKING:
+    from midstream.engine.engine import Engine
+    from midstream.engine.experiments.canaries import Canaries
 
 TABLE = TrainingTable(
     model="near", every="6h", canary=CanaryOptions(share=0.5, at_least="1h", at_most="3h", units_min=20)
@@ -263,6 +272,19 @@ def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: 
     first_lost(shop)
     shop.work(before)
     shop.work(after)
+
+
+def test_a_trial_is_judged_by_its_own_guardrails() -> None:
+    """By the last one that it was started with, whatever interactions are configured meanwhile."""
+    verdicts = tuple(GuardrailVerdict(name, "open", harm, -1.0, 1.0, "") for name, harm in (("a", 0.1), ("b", 0.2)))
+    seen = CanaryStanding(
+        "t", "running", "", "", verdicts, (9, 9), (9, 9), is_valid=True, began_ms=1, ended_ms=None, seen_position=5
+    )
+    trials = ExperimentTrials(
+        cast("Engine", None),
+        cast("Canaries", SimpleNamespace(standing={"t": seen, "h": msgspec.structs.replace(seen, verdicts=())}.get)),
+    )
+    assert (trials.standing("t").harm, trials.standing("h").harm) == (0.2, None)
 
 
 def test_guardrails_are_on_the_heaviest_and_the_lightest_acts() -> None:

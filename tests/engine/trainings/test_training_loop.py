@@ -36,7 +36,14 @@ T = TypeVar("T")
 HOUR_MS = 3_600_000
 TABLE = TrainingTable(model="near", every="6h", canary=CanaryOptions(at_least="1h", at_most="3h", units_min=10))
 RUNNING = TrialStanding(
-    "running", by_watch=False, reason="", is_valid=True, units=(50, 50), text="as it was", seen_position=1 << 40
+    "running",
+    by_watch=False,
+    reason="",
+    is_valid=True,
+    units=(50, 50),
+    text="as it was",
+    harm=0.0,
+    seen_position=1 << 40,
 )
 ANSWERED = ShadowAnswers(requests=100, agreement=1.0, cpu_times=1.0)
 
@@ -325,7 +332,7 @@ def test_too_few_users_or_a_wrong_sample_ratio_promote_nothing(shop: Shop) -> No
 
 
 def test_a_candidate_that_is_behind_is_tried_twice_as_long(shop: Shop) -> None:
-    """Then it is stopped, or promoted once it is not behind any more; ``at_most`` is the end in any case."""
+    """Then it is stopped, or promoted if it is not behind any more, and not at a moment between at which it is not."""
 
     @with_champion
     async def work(shop: Shop) -> None:
@@ -342,9 +349,32 @@ def test_a_candidate_that_is_behind_is_tried_twice_as_long(shop: Shop) -> None:
         await shop.look(6)
         shop.trials.known["t0003-near"] = changed(RUNNING, harm=0.004)
         await shop.look(1.5)
-        shop.trials.known["t0003-near"] = changed(RUNNING, harm=0.0)
-        await shop.look()
+        before = len(shop.loop.journal.history("near"))
+        shop.trials.known["t0003-near"] = changed(RUNNING, harm=-0.2)
+        for hours, version in ((0, first), (0.2, first), (0.2, first)):
+            await shop.look(hours)
+            assert (shop.actions[-1], shop.champion) == ("canary", version)
+        assert len(shop.loop.journal.history("near")) == before, "what was behind once is no decision of its own"
+        await shop.look(0.1)
         assert (shop.actions[-1], shop.champion[:4]) == ("promoted", "0003")
+
+    shop.work(work)
+
+
+def test_a_candidate_of_which_nothing_can_be_estimated_is_not_promoted(shop: Shop) -> None:
+    """As where nobody with the control acted, or the acts of its guardrails are configured no more."""
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        first = shop.champion
+        await shop.look(6)
+        shop.trials.known["t0002-near"] = changed(RUNNING, harm=None)
+        for hours, action in ((1, "canary"), (1.9, "canary"), (0.1, "stopped")):
+            await shop.look(hours)
+            assert (shop.actions[-1], shop.champion) == (action, first)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert last.reason == "the canary said nothing in 3h: acts of the least weight give no estimate: as it was"
 
     shop.work(work)
 

@@ -55,8 +55,8 @@ class ExperimentTrials:
             NotFound: There is none of that name.
         """
         found = self.canaries.standing(name)
-        # The last guardrail is on an act of the least weight: of these there are most.
-        judged = trial_metrics(self.engine.fold.settings.types, 0.0)[-1].name
+        # The last guardrail of a trial is on an act of the least weight: of these there are most.
+        harms = [each.harm for each in found.verdicts[-1:] if math.isfinite(each.harm)]
         return TrialStanding(
             state=found.state,
             by_watch=found.stopped_by == "watch",
@@ -64,9 +64,7 @@ class ExperimentTrials:
             is_valid=found.is_valid,
             units=found.units,
             text=_seen(found),
-            harm=next(
-                (each.harm for each in found.verdicts if each.metric == judged and math.isfinite(each.harm)), None
-            ),
+            harm=harms[0] if harms else None,
             seen_position=found.seen_position,
         )
 

@@ -131,7 +131,7 @@ class TrialStanding:
     text: str = ""
     """What was seen so far, in words."""
     harm: float | None = None
-    """Estimated loss of users with acts against the control, above 0 = worse; None = it cannot be estimated."""
+    """Estimated loss of users with acts of the least weight, above 0 = worse; None = it cannot be estimated."""
     seen_position: int = 0
     """Log position up to which all this is known; 0 = nothing was looked at by this process."""
 

@@ -44,6 +44,20 @@ class TrainingJournal:
             Overloaded: There is no place for it, or too many events wait.
             AppendFailed: The log could not be made durable.
         """
+        await self._append(decision)
+        self._tell(decision)
+        return decision
+
+    async def amend(self, decision: TrainingDecision) -> None:
+        """Append the last decision with more that is known by now: the same step, so it is neither told nor counted.
+
+        Raises:
+            Overloaded: There is no place for it, or too many events wait.
+            AppendFailed: The log could not be made durable.
+        """
+        await self._append(decision)
+
+    async def _append(self, decision: TrainingDecision) -> None:
         name, table = f"{PREFIX}{decision.model}", self._engine.fold.placements
         before = table.versions(name)
         number = before[-1].version + 1 if before else 1
@@ -52,8 +66,6 @@ class TrainingJournal:
             message = "as many control documents are kept as may be; give back placements that are not needed"
             raise Overloaded(message)
         await self._engine.record(build((Event(Kind.CONTROL, body=encode_placement(body)),)))
-        self._tell(decision)
-        return decision
 
     def concern(self, decision: TrainingDecision) -> None:
         """Show in health what a decision says, where somebody should look at it."""
@@ -92,7 +104,13 @@ class TrainingJournal:
 
 
 def told_history(rows: Sequence[PlacementVersion]) -> Sequence[TrainingDecision]:
-    """Return the decisions among documents, the newest first, without beginnings of which the end is there."""
-    decisions = decisions_in(sorted(rows, key=lambda each: each.position, reverse=True))
+    """Return the decisions among documents, the newest first, without beginnings of which the end is there.
+
+    Of one that was amended the newest is there.
+    """
+    newest = dict[tuple[str, str, int, int], TrainingDecision]()
+    for each in decisions_in(sorted(rows, key=lambda each: each.position, reverse=True)):
+        newest.setdefault((each.model, each.action, each.began_ms, each.at_ms), each)
+    decisions = newest.values()
     ended = {(each.model, each.began_ms) for each in decisions if each.action != "begun"}
     return [each for each in decisions if each.action != "begun" or (each.model, each.began_ms) not in ended]

@@ -13,7 +13,7 @@ from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from midstream.core.durations import format_duration
-from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, Overloaded
+from midstream.core.errors import ConfigInvalid, MidstreamError, Overloaded
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.trainings.candidates import (
     LoopParts,
@@ -28,13 +28,15 @@ from midstream.engine.trainings.trial_orders import (
     bounds_of,
     is_enough,
     judged_alone,
+    said_nothing,
     standing_of_trial,
-    too_little,
     trial_order,
     trial_placement,
+    watched,
+    why_given_up,
     why_no_canary,
 )
-from midstream.engine.trainings.views import TrainingHistory, TrainingView, training_history, training_view
+from midstream.engine.trainings.views import TrainingHistory, TrainingView, table_of, training_history, training_view
 from midstream.training.canary_rule import canary_end
 from midstream.training.decisions import ENDS, Action, Cause, TrainingDecision, begun_after, standing_of
 from midstream.training.gates.decide import decide, shadowed
@@ -131,12 +133,7 @@ class TrainingLoop:
         return next((each for each in self._tables() if each.model == model), None)
 
     def _table(self, model: str) -> TrainingTable:
-        found = self._find(model)
-        if found is None:
-            names = ", ".join(sorted(each.model for each in self._tables())) or "none"
-            message = f"no [[trainings]] of {model[:64]!r} is configured; there are {names}"
-            raise NotFound(message)
-        return found
+        return table_of(self._tables(), model)
 
     def view(self, model: str) -> TrainingView:
         """Return what is known of the trainings of a model.
@@ -413,18 +410,19 @@ class TrainingLoop:
         end = self._end_of(last)
         is_current = seen.seen_position >= end
         if is_current and is_enough(seen, table):
-            ended = canary_end(seen.harm, age_ms, least_ms, most_ms)
+            ended = canary_end(seen.harm, age_ms, least_ms, most_ms, was_behind=last.was_behind)
             if ended == "promoted":
                 kept = f"the canary kept its guardrails for {format_duration(least_ms)}: {seen.text}"
                 await self._conclude(table, last, kept)
             elif ended:
-                reason = f"it is {seen.harm:.1%} behind by its estimate: {seen.text}"
+                reason = why_given_up(seen, table)
                 await self._end_trial(last, reason)
                 await self._say(last, "stopped", reason)
+            elif seen.harm is not None and not last.was_behind:
+                self._require_lease()
+                await self.journal.amend(replace(last, was_behind=True))
         elif age_ms >= most_ms and (is_current or age_ms >= most_ms + LATE_MS_MAX):
-            why = too_little(seen, end)
-            why = f"{why}, units_min is {table.canary.units_min}" if why.startswith("users") else why
-            reason = f"the canary said nothing in {format_duration(most_ms)}: {why}"
+            reason = said_nothing(seen, end, table)
             await self._end_trial(last, reason)
             await self._say(last, "stopped", reason)
 
@@ -456,12 +454,10 @@ class TrainingLoop:
         elif seen.state == "stopped":
             await self._say(last, "kept", f"a person ended the watch: {seen.reason}")
         elif (age_ms := self._engine.clock() - last.at_ms) >= table.watch_ms:
-            end, watch = self._end_of(last), table.watch or "0s"
+            end = self._end_of(last)
             if seen.seen_position < end and age_ms < table.watch_ms + LATE_MS_MAX:
                 return
-            reason = f"no guardrail broke in {watch} after the promotion: {seen.text}"
-            if seen.seen_position < end or not is_enough(seen, table):
-                reason = f"the watch saw too little to say anything in {watch}: {too_little(seen, end)}"
+            reason = watched(seen, end, table)
             await self._end_trial(last, reason)
             await self._say(last, "kept", reason)
 

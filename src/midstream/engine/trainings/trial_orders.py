@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import xxhash
 from msgspec.structs import replace
 
+from midstream.core.durations import format_duration
 from midstream.core.errors import NotFound
 from midstream.engine.trainings.candidates import TrialOrder, TrialStanding, VersionTrials
 from midstream.experiments.names import MARK, NAME_BYTES_MAX, PLACEMENT_BYTES_MAX
@@ -103,6 +104,29 @@ def standing_of_trial(trials: VersionTrials, name: str) -> TrialStanding:
 def is_enough(seen: TrialStanding, table: TrainingTable) -> bool:
     """Return whether a trial may be believed."""
     return seen.state == "running" and seen.is_valid and bool(seen.units) and min(seen.units) >= table.canary.units_min
+
+
+def why_given_up(seen: TrialStanding, table: TrainingTable) -> str:
+    """Return why a canary that may be believed ends without a promotion."""
+    if seen.harm is None:
+        most = format_duration(table.canary_ms[1])
+        return f"the canary said nothing in {most}: acts of the least weight give no estimate: {seen.text}"
+    return f"it is {seen.harm:.1%} behind by its estimate: {seen.text}"
+
+
+def said_nothing(seen: TrialStanding, end: int, table: TrainingTable) -> str:
+    """Return why a canary ends that may not be believed; ``end`` as ``too_little``."""
+    why = too_little(seen, end)
+    why = f"{why}, units_min is {table.canary.units_min}" if why.startswith("users") else why
+    return f"the canary said nothing in {format_duration(table.canary_ms[1])}: {why}"
+
+
+def watched(seen: TrialStanding, end: int, table: TrainingTable) -> str:
+    """Return what the watch of a promoted version saw in all its time; ``end`` as ``too_little``."""
+    watch = table.watch or "0s"
+    if seen.seen_position < end or not is_enough(seen, table):
+        return f"the watch saw too little to say anything in {watch}: {too_little(seen, end)}"
+    return f"no guardrail broke in {watch} after the promotion: {seen.text}"
 
 
 def too_little(seen: TrialStanding, end: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from midstream.core.errors import NotFound
 from midstream.engine.trainings.journal import told_history
 from midstream.state.fold import Fold
 from midstream.training.decisions import PREFIX, TrainingDecision, decision_of, standing_of
@@ -40,6 +41,20 @@ class TrainingList(msgspec.Struct, frozen=True):
     """The trainings of all models."""
 
     trainings: Sequence[TrainingView]
+
+
+def table_of(tables: Sequence[TrainingTable], model: str) -> TrainingTable:
+    """Return the table of a model.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = next((each for each in tables if each.model == model), None)
+    if found is None:
+        names = ", ".join(sorted(each.model for each in tables)) or "none"
+        message = f"no [[trainings]] of {model[:64]!r} is configured; there are {names}"
+        raise NotFound(message)
+    return found
 
 
 def training_view(table: TrainingTable, fold: Fold, now_ms: int, under_way: str = "") -> TrainingView:
