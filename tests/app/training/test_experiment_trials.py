@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace as changed
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -56,10 +57,10 @@ class Tried(Shop):
         await self.look()
         assert self.champion.startswith("0001")
 
-    async def visits(self, count: int, acts: Callable[[str], bool]) -> dict[str, int]:
+    async def visits(self, users: int, acts: Callable[[str], bool]) -> dict[str, int]:
         """Have users get a slate each, and act on it or not by the version that answered; return how many of each."""
         engine, seen = self.running.engine, dict[str, int]()
-        for _ in range(count):
+        for _ in range(users):
             self.visitors += 1
             user = f"user-{self.visitors}"
             answer = await engine.recommend(Ask(placement="home", user_id=user, n=3, deadline_ms=10_000))
@@ -76,6 +77,12 @@ class Tried(Shop):
         assert self.running.watch is not None
         await self.running.watch.look()
         await self.loop.look()
+
+
+def ahead(candidate: str) -> Callable[[str], bool]:
+    """Have all users with a candidate act, and nine of ten others."""
+    others = count(1)
+    return lambda version: version == candidate or next(others) % 10 > 0
 
 
 @pytest.fixture
@@ -127,7 +134,7 @@ def test_harm_after_a_promotion_takes_the_version_back_in_one_look(shop: Tried) 
         await shop.begin()
         first = shop.champion
         await shop.look(6)
-        await shop.visits(200, lambda _: True)
+        await shop.visits(200, ahead("0002"))
         await shop.watched()
         assert shop.actions[-1] == "canary"
         # What is about no experiment is read as well, so that its time can be known to be over.
@@ -185,7 +192,7 @@ async def promoted(shop: Shop) -> None:
     assert isinstance(shop, Tried)
     await shop.begin()
     await shop.look(6)
-    await shop.visits(200, lambda _: True)
+    await shop.visits(200, ahead("0002"))
     shop.clock.ms += 3_600_000
     await shop.watched()
     assert shop.actions[-1] == "promoted"
@@ -259,7 +266,8 @@ def test_a_canary_with_an_empty_control_goes_on_after_an_end_and_promotes(shop: 
         last = shop.loop.journal.last("near")
         assert last is not None
         assert (last.action, last.experiment) == ("canary", "t0003-near"), last.reason
-        seen = await shop.visits(200, lambda _: True)
+        seen = await shop.visits(200, ahead("0003"))
+        await shop.viewed()  # behind the newest slate, which is in the log then
         assert min(seen["champion"], seen["candidate"]) >= 20
         shop.clock.ms += 3_600_000
         await shop.watched()
