@@ -41,7 +41,11 @@ def test_drift_waits_for_the_rest() -> None:
 
 
 def test_a_calibration_that_moved_trains_where_the_rule_says_so() -> None:
-    """After the rest, as drift does."""
+    """After the rest, as drift does, and before any other cause: its window begins anew."""
+    every = TrainingRule(on_calibration=True, rest_ms=HOUR_MS, every_ms=HOUR_MS, events=1, on_drift=True)
+    assert (
+        due(every, TrainingStanding(ended_ms=0), HOUR_MS, 9, has_drifted=True, is_miscalibrated=True) == "calibration"
+    )
     rule, last = TrainingRule(on_calibration=True, rest_ms=HOUR_MS), TrainingStanding(ended_ms=0)
     assert due(rule, last, HOUR_MS - 1, 9, is_miscalibrated=True) == ""
     assert due(rule, last, HOUR_MS, 9, is_miscalibrated=True) == "calibration"

@@ -5,10 +5,11 @@ such documents begin with a mark that no placement has, as those of experiments 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import replace as changed
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from midstream.state.control.placements import PlacementVersion
 from midstream.training.gates.results import GateResult
@@ -42,6 +43,9 @@ ENDS: tuple[Action, ...] = ("failed", "refused", "passed")
 """By one of these a training ends; the others say what becomes of its candidate."""
 
 
+DAY_MS = 86_400_000
+
+
 class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision."""
 
@@ -60,6 +64,10 @@ class TrainingDecision(msgspec.Struct, frozen=True, kw_only=True):
     """Clock when the last whole fit began that published a version; 0 = none is known, or none since an alarm."""
     since_ms: int = 0
     """Log time of the last alarm of the calibration: whole fits learn what came since, once it is enough; 0 = none."""
+    alarm: str = ""
+    """Version that predicted other acts, or was in service when it was trained for; empty = none."""
+    alarm_waits: bool = False
+    """No training has published a version since that alarm."""
     position: int = 0
     """Log position when the training began."""
     began_ms: int = 0
@@ -110,6 +118,23 @@ class Cause(NamedTuple):
     """Log time since when acts are others than the version in service predicts; 0 = they are not."""
 
 
+def alarmed(last: TrainingDecision, champion: str, alarm_ms: int) -> TrainingDecision:
+    """Return a decision with an alarm of the calibration, unless it has this one, or one that still waits.
+
+    While people act otherwise the beginning of what is new moves on with the slates that are looked at, which are those
+    of a day: so what begins within a day of an alarm of the same version is that alarm.
+
+    Args:
+        last: The last decision on the model.
+        champion: Version in service.
+        alarm_ms: Log time since when acts are others than it predicts; 0 = they are not.
+    """
+    is_known = last.alarm_waits or (last.alarm == champion and alarm_ms < last.since_ms + DAY_MS)
+    if not alarm_ms or is_known:
+        return last
+    return replace(last, alarm=champion, alarm_waits=True, since_ms=alarm_ms, whole_ms=0)
+
+
 def begun_after(
     last: TrainingDecision | None, rule: TrainingRule, cause: Cause, champion: str, now_ms: int
 ) -> TrainingDecision:
@@ -125,13 +150,14 @@ def begun_after(
         champion: Version in service; empty = none.
         now_ms: Clock.
     """
-    is_alarm = cause.because == CALIBRATION
-    # One that was trained for already, by a candidate that was held back, is the same alarm.
-    is_first = is_alarm and (last is None or (last.because, last.champion) != (CALIBRATION, champion))
     before = TrainingDecision(model="", action="begun") if last is None else last
-    whole_ms = 0 if is_alarm else before.whole_ms
-    standing = replace(standing_of(last), whole_ms=whole_ms or None)
-    is_warm = (is_first and rule.is_warm) or not is_whole(rule, standing, now_ms)
+    if rule.on_calibration:
+        before = alarmed(before, champion, cause.alarm_ms)
+    else:
+        before = replace(before, alarm="", alarm_waits=False, since_ms=0)
+    whole_ms = 0 if cause.because == CALIBRATION else before.whole_ms
+    standing = changed(standing_of(last), whole_ms=whole_ms or None)
+    is_warm = (before.alarm_waits and rule.is_warm) or not is_whole(rule, standing, now_ms)
     return TrainingDecision(
         model="",
         action="begun",
@@ -139,7 +165,9 @@ def begun_after(
         champion=champion,
         start=champion if is_warm else "",
         whole_ms=whole_ms,
-        since_ms=cause.alarm_ms if is_first and cause.alarm_ms else before.since_ms,
+        since_ms=before.since_ms,
+        alarm=champion if before.alarm_waits else before.alarm,
+        alarm_waits=before.alarm_waits,
         began_ms=now_ms,
         at_ms=now_ms,
         failures=before.failures,

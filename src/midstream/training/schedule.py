@@ -23,7 +23,7 @@ class TrainingRule:
     """When a model is trained."""
 
     every_ms: int = 0
-    """Log time from the end of one training to the next; 0 = not by time."""
+    """Time from the end of one training to the next; 0 = not by time."""
     events: int = 0
     """Events of the log from one to the next; 0 = not by volume."""
     on_drift: bool = False
@@ -33,7 +33,7 @@ class TrainingRule:
     is_warm: bool = False
     """Whether a fit begins with what the champion has learned."""
     whole_every_ms: int = 0
-    """Log time from the beginning of one whole fit to the next; 0 = a fit is whole only where there is no champion."""
+    """Time from the beginning of one whole fit to the next; 0 = a fit is whole only where there is no champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class TrainingStanding:
     """What the log says of the trainings of a model."""
 
     ended_ms: int | None = None
-    """Log time at which the last one ended, well or not; None = there was none."""
+    """Clock when the last one ended, well or not; None = there was none."""
     position: int = 0
     """Log position at which the last one that published a version began."""
     failures: int = 0
@@ -49,7 +49,7 @@ class TrainingStanding:
     is_busy: bool = False
     """A candidate of it is being tried: the next one waits for that."""
     whole_ms: int | None = None
-    """Log time at which the last whole fit began that published a version; None = none is known."""
+    """Clock when the last whole fit began that published a version; None = none is known."""
 
 
 def due(
@@ -66,22 +66,22 @@ def due(
     Args:
         rule: Of the configuration.
         standing: Of the model.
-        now_ms: Log time.
+        now_ms: Clock.
         position: End of the log.
         has_drifted: Whether features drift from their baseline now.
-        is_miscalibrated: Whether acts are others now than the version in service predicts.
+        is_miscalibrated: Whether acts are others than the version in service predicts, or were since the last training.
     """
     if standing.is_busy or position == 0 or now_ms < rests_until(rule, standing):
         return ""
     if standing.failures:
         return "again"
+    if rule.on_calibration and is_miscalibrated:
+        return CALIBRATION  # before all others: what follows from it is more than a training
     if rule.every_ms and (standing.ended_ms is None or now_ms - standing.ended_ms >= rule.every_ms):
         return "time"
     if rule.events and position - standing.position >= rule.events:
         return "events"
-    if rule.on_drift and has_drifted:
-        return "drift"
-    return CALIBRATION if rule.on_calibration and is_miscalibrated else ""
+    return "drift" if rule.on_drift and has_drifted else ""
 
 
 def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> bool:
@@ -92,7 +92,7 @@ def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> boo
     Args:
         rule: Of the configuration.
         standing: Of the model.
-        now_ms: Log time.
+        now_ms: Clock.
     """
     if not rule.is_warm:
         return True
@@ -101,7 +101,7 @@ def is_whole(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> boo
 
 
 def rests_until(rule: TrainingRule, standing: TrainingStanding) -> int:
-    """Return the log time before which none is due: a rest, longer after failures."""
+    """Return the clock before which none is due: a rest, longer after failures."""
     if standing.ended_ms is None:
         return 0
     if not standing.failures:
@@ -110,7 +110,7 @@ def rests_until(rule: TrainingRule, standing: TrainingStanding) -> int:
 
 
 def next_ms(rule: TrainingRule, standing: TrainingStanding, now_ms: int) -> int | None:
-    """Return the log time at which one is due by time, or again after a failure; None = only by events or drift."""
+    """Return the clock at which one is due by time, or again after a failure; None = only by events or drift."""
     if standing.failures and standing.ended_ms is not None:
         return standing.ended_ms + back_off_ms(standing.failures)
     if not rule.every_ms:

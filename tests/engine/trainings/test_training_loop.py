@@ -1022,6 +1022,60 @@ def test_acts_that_the_champion_does_not_predict_train(shop: Shop) -> None:
     shop.work(work)
 
 
+def test_an_alarm_while_a_candidate_is_tried_trains_when_that_is_over(shop: Shop) -> None:
+    """It holds for less than a day, and a canary may take longer: over its end, and over one of the process."""
+    table = replace(TABLE, every="7d", calibration=True, watch="", warm_start=True, whole_every="7d")
+    since_ms = shop.clock.ms + 168 * HOUR_MS
+
+    @with_champion
+    async def first(shop: Shop) -> None:
+        shop.tables, serving = [table], shop.champion
+        await shop.look(168)
+        shop.miscalibrated = serving
+        for hours in (0.5, 0.1):
+            await shop.look(hours)
+        shop.miscalibrated = ""
+        assert shop.actions[-1] == "canary"
+
+    async def second(shop: Shop) -> None:
+        await shop.look(0.4)
+        assert (shop.actions[-3:], shop.champion[:4]) == (["passed", "canary", "kept"], "0002")
+        for hours in (0.9, 0.1):
+            assert len(shop.maker.orders) == 2
+            await shop.look(hours)
+        last = shop.loop.journal.last("near")
+        assert last is not None
+        assert (last.because, last.start, last.since_ms) == ("calibration", shop.champion, since_ms - HOUR_MS // 2)
+        assert (last.alarm, last.alarm_waits) == (shop.champion, False)
+
+    shop.work(first)
+    shop.work(second)
+
+
+def test_an_alarm_is_kept_whatever_else_trains(shop: Shop) -> None:
+    """A training that is due by time too is that of the alarm, so is the one after its failure, or one by hand."""
+    table = replace(TABLE, calibration=True, watch="", warm_start=True, whole_every="7d", canary=CanaryOptions(share=0))
+
+    @with_champion
+    async def work(shop: Shop) -> None:
+        shop.tables, first = [table], shop.champion
+        shop.miscalibrated, shop.maker.fails = first, [FitStopped("memory")]
+        since_ms = shop.clock.ms + 5 * HOUR_MS
+        for hours in (6, 1 / 60):
+            await shop.look(hours)
+        told = [(each.start, each.since_ms) for each in shop.maker.orders[1:]]
+        assert told == [(first, since_ms), (first, since_ms)]
+        trained = [each for each in reversed(shop.loop.journal.history()) if each.action in {"failed", "passed"}]
+        assert [each.because for each in trained][-2:] == ["calibration", "again"]
+        second = shop.miscalibrated = shop.champion
+        shop.loop.order("near")
+        await shop.look()
+        order = shop.maker.orders[-1]
+        assert (order.start, order.since_ms) == (second, shop.clock.ms - HOUR_MS)
+
+    shop.work(work)
+
+
 def test_a_whole_fit_comes_once_a_day_between_warm_starts(shop: Shop) -> None:
     """Day by log time from the last whole fit that published a version, over restarts; the decisions say which is one.
 

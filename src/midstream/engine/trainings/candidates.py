@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from midstream.core.errors import FitStopped
+from midstream.core.errors import FitStopped, MidstreamError
 from midstream.engine.engine import Engine
 from midstream.engine.models.champions import Champions
 from midstream.training.decisions import TrainingDecision
@@ -75,6 +75,10 @@ class NotMeasured(FitStopped):
         """Keep which version."""
         super().__init__(message)
         self.candidate = candidate
+
+
+class NotInCharge(MidstreamError):
+    """Another node has the lease of trainings now; within the loop."""
 
 
 class CandidateMaker(Protocol):

@@ -1,5 +1,6 @@
 """Journal of trainings: decisions in the log, and what they say of each model now."""
 
+import asyncio
 from collections.abc import Sequence
 
 from midstream.core.errors import Overloaded
@@ -22,6 +23,8 @@ class TrainingJournal:
     def __init__(self, engine: Engine) -> None:
         """Write into the log of ``engine``."""
         self._engine = engine
+        self._turn = asyncio.Lock()
+        """Of writers: each follows from what stands there."""
 
     def last(self, model: str) -> TrainingDecision | None:
         """Return the last decision on a model, None = there is none."""
@@ -44,18 +47,23 @@ class TrainingJournal:
             Overloaded: There is no place for it, or too many events wait.
             AppendFailed: The log could not be made durable.
         """
-        await self._append(decision)
+        async with self._turn:
+            await self._append(decision)
         self._tell(decision)
         return decision
 
-    async def amend(self, decision: TrainingDecision) -> None:
+    async def amend(self, last: TrainingDecision, more: TrainingDecision) -> None:
         """Append the last decision with more that is known by now: the same step, so it is neither told nor counted.
+
+        Nothing is done where another decision came meanwhile.
 
         Raises:
             Overloaded: There is no place for it, or too many events wait.
             AppendFailed: The log could not be made durable.
         """
-        await self._append(decision)
+        async with self._turn:
+            if self.last(last.model) == last:
+                await self._append(more)
 
     async def _append(self, decision: TrainingDecision) -> None:
         name, table = f"{PREFIX}{decision.model}", self._engine.fold.placements

@@ -17,6 +17,7 @@ from midstream.core.errors import ConfigInvalid, MidstreamError, Overloaded
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.trainings.candidates import (
     LoopParts,
+    NotInCharge,
     NotMeasured,
     TrialOrder,
     candidate_order,
@@ -38,7 +39,7 @@ from midstream.engine.trainings.trial_orders import (
 )
 from midstream.engine.trainings.views import TrainingHistory, TrainingView, table_of, training_history, training_view
 from midstream.training.canary_rule import canary_end
-from midstream.training.decisions import ENDS, Action, Cause, TrainingDecision, begun_after, standing_of
+from midstream.training.decisions import ENDS, Action, Cause, TrainingDecision, alarmed, begun_after, standing_of
 from midstream.training.gates.decide import decide, shadowed
 from midstream.training.gates.evidence import ShadowAnswers
 from midstream.training.options import TRAININGS_MAX, TrainingTable
@@ -54,10 +55,6 @@ LATE_MS_MAX = 3_600_000
 """Beyond the longest time of a trial, for a watch that has to read a long log before it knows the newest events."""
 _FAULTS = (MidstreamError, MsgspecError, OSError, MemoryError)
 _INTERRUPTED = "it was interrupted: the process ended, or its end could not be written; nothing of it is in service"
-
-
-class NotInCharge(MidstreamError):
-    """Another node has the lease of trainings now; within this module."""
 
 
 class TrainingLoop:
@@ -229,13 +226,22 @@ class TrainingLoop:
             await self._say(last, "failed", _INTERRUPTED, failures=failures)
 
     def _due(self, table: TrainingTable) -> str:
-        standing, clock = standing_of(self.journal.last(table.model)), self._engine.clock
+        last, clock = self.journal.last(table.model), self._engine.clock
         drifts = table.drift and has_drifted(self._engine)
-        is_off = table.calibration and self._miscalibrated_since(table) > 0
-        return due(table.rule, standing, clock(), self._engine.log.end, has_drifted=drifts, is_miscalibrated=is_off)
+        is_off = self._miscalibrated_since(table) > 0 or (last is not None and last.alarm_waits)
+        end = self._engine.log.end
+        return due(table.rule, standing_of(last), clock(), end, has_drifted=drifts, is_miscalibrated=is_off)
 
     def _miscalibrated_since(self, table: TrainingTable) -> int:
-        return self._parts.miscalibrated_since(table.model, self._champion(table.model))
+        champion = self._champion(table.model)
+        return self._parts.miscalibrated_since(table.model, champion) if table.calibration else 0
+
+    async def _keep_alarm(self, table: TrainingTable, last: TrainingDecision) -> None:
+        """Keep an alarm until the next training: it may be over before a candidate is decided, or a rest ends."""
+        more = alarmed(last, self._champion(table.model), self._miscalibrated_since(table))
+        if last.action != "begun" and more != last:
+            self._require_lease()
+            await self.journal.amend(last, more)
 
     async def _train(self, table: TrainingTable, because: str) -> None:
         """Train and judge one model, and go on with its candidate."""
@@ -255,7 +261,7 @@ class TrainingLoop:
         found = decide(made.measured, made.champion, made.evidence, gates)
         said = replace(begun, candidate=made.measured.version, gates=found.results, worse_max=gates.loss_max)
         whole_ms = begun.whole_ms if begun.start else begun.began_ms
-        said = replace(said, failures=0, learned_position=begun.position, whole_ms=whole_ms)
+        said = replace(said, failures=0, learned_position=begun.position, whole_ms=whole_ms, alarm_waits=False)
         await self._say(said, "shadow" if found.waits else "passed" if found.passed else "refused", found.reason)
 
     def _waits_for_requests(self, table: TrainingTable) -> bool:
@@ -373,10 +379,11 @@ class TrainingLoop:
             return
         errors: list[Exception] = []
         for table in self._tables():
-            last = self.journal.last(table.model)
             try:
-                if last is not None and self._running != table.model:
-                    await self._go_on(table, last)
+                for step in (self._keep_alarm, self._go_on):
+                    last = self.journal.last(table.model)
+                    if last is not None and self._running != table.model:
+                        await step(table, last)
             except NotInCharge:
                 return
             except (MidstreamError, OSError) as error:
@@ -420,7 +427,7 @@ class TrainingLoop:
                 await self._say(last, "stopped", reason)
             elif seen.harm is not None and not last.was_behind:
                 self._require_lease()
-                await self.journal.amend(replace(last, was_behind=True))
+                await self.journal.amend(last, replace(last, was_behind=True))
         elif age_ms >= most_ms and (is_current or age_ms >= most_ms + LATE_MS_MAX):
             reason = said_nothing(seen, end, table)
             await self._end_trial(last, reason)

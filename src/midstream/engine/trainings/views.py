@@ -20,7 +20,7 @@ class TrainingView(msgspec.Struct, frozen=True):
     """``waits``, ``queued``, ``training``, ``shadow``: a candidate waits for requests to be run again with it, or
     ``canary`` and ``promoted``: some users get another version."""
     next_ms: int | None
-    """Log time of the next one by time or after a failure; None = not by time, or a candidate is tried."""
+    """Clock of the next one by time or after a failure; None = not by time, or a candidate is tried."""
     events_left: int | None
     """Until the next one by volume; None = not by volume."""
     failures: int
@@ -63,7 +63,7 @@ def training_view(table: TrainingTable, fold: Fold, now_ms: int, under_way: str 
     Args:
         table: Of the configuration.
         fold: The state.
-        now_ms: Log time.
+        now_ms: Clock.
         under_way: ``queued`` or ``training``, where this process has it so; empty = neither.
     """
     rows = fold.placements.versions(f"{PREFIX}{table.model}")
