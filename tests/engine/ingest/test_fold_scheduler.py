@@ -69,7 +69,9 @@ def test_a_step_is_bounded_by_its_cost(kinds: list[int], data: st.DataObject) ->
     sizes = data.draw(st.lists(st.integers(0, size_max), min_size=len(kinds), max_size=len(kinds)))
     length = step_length(rows_of(kinds, sizes))
     cost = [
-        DOCUMENT_COST if kind in {Kind.ITEM, Kind.USER} else 1 + (kind == Kind.SERVED) * (size // SERVED_BYTES)
+        DOCUMENT_COST
+        if kind in {Kind.ITEM, Kind.USER, Kind.RETRACTION}
+        else 1 + (kind == Kind.SERVED) * (size // SERVED_BYTES)
         for kind, size in zip(kinds, sizes, strict=True)
     ]
     assert 1 <= length <= len(kinds)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from midstream.app.config.schema import ItemsSection, Placement
 from midstream.core.errors import ActUnknown, Overloaded, RequestInvalid
 from midstream.engine.lists.event_pages import EventListing
-from midstream.engine.retractions import act_search, retractor
+from midstream.engine.retractions import first_copies, retractor
 from midstream.engine.retractions.act_search import ActQuestion
 from midstream.engine.types import Ask
 from midstream.state.control.retractions import RETRACTIONS_MAX
@@ -170,7 +170,7 @@ def test_an_act_is_the_users_under_every_id() -> None:
 
 def test_an_old_id_is_looked_for_among_the_newest_events(monkeypatch) -> None:
     """After a day its second is not remembered; further back than the maximum it is not found."""
-    monkeypatch.setattr(act_search, "PIECE_EVENTS", 3)
+    monkeypatch.setattr(first_copies, "PIECE_EVENTS", 3)
 
     async def work(rig: Rig) -> None:
         engine = rig.engine
@@ -178,11 +178,11 @@ def test_an_old_id_is_looked_for_among_the_newest_events(monkeypatch) -> None:
         rig.now_ms += 2 * 86_400_000
         await engine.record(rig.batch(*(act("view", f"i{n}", user="bob") for n in range(7))))
         assert engine.fold.event_ids.second_of("e1") is None
-        monkeypatch.setattr(act_search, "SEARCHED_MAX", 7)
+        monkeypatch.setattr(first_copies, "SEARCHED_MAX", 7)
         with pytest.raises(ActUnknown):
             await engine.retractor.by_id("e1")
         assert (await engine.retractor.by_id("e1", "ann")).retracted == 1
-        monkeypatch.setattr(act_search, "SEARCHED_MAX", 30)
+        monkeypatch.setattr(first_copies, "SEARCHED_MAX", 30)
         assert (await engine.retractor.by_id("e1")).already_retracted == 1
         order = {"type": "purchase", "event_id": "o1", "user_id": "ann"}
         await engine.record(rig.batch(order | {"items": [{"item_id": f"i{n}"} for n in range(5)]}))

@@ -38,7 +38,8 @@ SHARED_TURN_S_MAX = 0.0003
 SHARED_STEP_MIN = 8
 """Events of a step there at least, however long each took: a step costs as much as 30 interactions."""
 DOCUMENT_COST = 25
-"""An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1."""
+"""An item or user event: its JSON is read and merged, 30 µs where an interaction takes 1. A retraction is a step of the
+fold by itself, and costs as much as 30."""
 SERVED_BYTES = 2_048
 """Bytes of a served record's body that take the time of one interaction: a request's own items make some 300 kB."""
 WAITERS_MAX = 1_000
@@ -48,7 +49,8 @@ WAITERS_MAX = 1_000
 _ITEM = int(Kind.ITEM)
 _USER = int(Kind.USER)
 _SERVED = int(Kind.SERVED)
-_LIGHT = bytes(kind for kind in range(256) if kind not in {_ITEM, _USER, _SERVED})
+_RETRACTION = int(Kind.RETRACTION)
+_LIGHT = bytes(kind for kind in range(256) if kind not in {_ITEM, _USER, _SERVED, _RETRACTION})
 """Kinds of events that take no more than an interaction."""
 
 
@@ -391,7 +393,7 @@ def step_length(rows: NDArray[np.void]) -> int:
     if len(rows) * DOCUMENT_COST + bodies <= STEP_COST:
         return len(rows)
     kind = rows["kind"]
-    is_document = (kind == _ITEM) | (kind == _USER)
+    is_document = (kind == _ITEM) | (kind == _USER) | (kind == _RETRACTION)
     if not is_document.any() and len(rows) + bodies <= STEP_COST:
         return len(rows)
     is_served = kind == _SERVED
