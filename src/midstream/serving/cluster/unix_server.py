@@ -42,6 +42,7 @@ async def served_at(path: Path, app: ASGI, options: ServerOptions) -> AsyncGener
         app,
         http=bounded_protocol(longer, app),
         ws="none",
+        interface="asgi3",  # as at the port
         lifespan="off",
         log_config=None,
         access_log=False,
