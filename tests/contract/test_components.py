@@ -426,7 +426,7 @@ def steps():
     found: list[FoldStep] = []
     fold = Fold(tiny_settings())
     fold.items.apply = found.append  # type: ignore[assignment, method-assign]
-    log = random_events(160, seed=62, stream=Stream(people_share=0.06, feedback_share=0.1, retraction_share=0.06))
+    log = random_events(160, seed=68, stream=Stream(people_share=0.06, feedback_share=0.1, retraction_share=0.06))
     for start in range(0, 160, 40):
         fold.apply(LogPosition(start), cut(log, start, start + 40))
     return found

@@ -88,9 +88,15 @@ def test_failure_that_nobody_expects_is_loud_and_counted(make_client, monkeypatc
     assert requests_of(client)["/v1/recommendations", "500"] == 1
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/events/", "/v1/items/", "/V1/EVENTS", "//v1/events", "/v1/items/a/b"]
-)
+def test_the_root_leads_to_the_console(client):
+    """For who reads it; nothing can be sent there."""
+    for method in ("GET", "HEAD"):
+        answer = client.ask(method, "/")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    assert client.ask("POST", "/").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/events/", "/v1/items/", "/V1/EVENTS", "//v1/events", "/v1/items/a/b"])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
 def test_unknown_path_is_a_problem_document(client, path, method):
     """404 with a problem document, whatever the method."""
