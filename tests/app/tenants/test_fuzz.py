@@ -16,6 +16,7 @@ import pytest
 from midstream.app.access.key_wishes import key_wish
 from midstream.app.access.keys import create_key, revoke_key
 from midstream.app.opening import DATA_NAME
+from midstream.serving.access.console_session import SESSION_PATH
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import LOOK_S
 from midstream.serving.access.scopes import (
@@ -174,7 +175,8 @@ async def play(server, requests, seed):
         case = seed, number, caller.whose, caller.scopes, tenant, method, path, query, body, answer.status
         case = (*case, answer.body[:300])
         assert answer.status < 500 or answer.status == 503, case
-        assert not may or answer.status != 401, case
+        prolongs = template == SESSION_PATH and any(name == b"cookie" for name, _ in headers)  # what no session does
+        assert not may or answer.status != 401 or prolongs, case
         counts["unavailable"] += answer.status == 503
         for name, before in recorded.items():
             after = server.group.apps[name].running.engine.metrics.events_recorded
@@ -215,7 +217,7 @@ def test_nothing_of_a_tenant_is_seen_by_another(provided):
     assert counts["foreign"] > REQUESTS / 4, counts
     assert counts["refused"] > REQUESTS / 4
     assert counts["allowed"] > REQUESTS / 40
-    assert counts["marked"] > REQUESTS / 300
+    assert counts["marked"] > REQUESTS / 1_000
     assert counts["tokens"] > REQUESTS / 100
     assert counts["pages"] > 0
     assert counts["unavailable"] == 0
