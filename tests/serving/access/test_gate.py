@@ -422,3 +422,15 @@ def test_last_use_is_written_once_a_minute(tmp_path):
     (tmp_path / "keys-used" / "follower-1.json").write_text('{"b": 7, "c": 8}')
     (tmp_path / "keys-used" / "follower-2.json").write_text("{")
     assert uses_of(tmp_path) == {"a": 160_000, "b": 100_001, "c": 8}
+
+
+def test_a_key_that_may_not_read_takes_back_the_acts_of_users_that_it_names(keyed):
+    """The answer says what the act was, so an id alone is not enough."""
+    sender, reader, admin = keyed.make("events:write"), keyed.make("events:write", "read"), keyed.make("admin")
+    for number in range(3):
+        assert keyed.ask(sender, "POST", "/v1/events", EVENT | {"event_id": f"e{number}"}).status_code == 200
+    refused = keyed.ask(sender, "DELETE", "/v1/events/e0")
+    assert (refused.status_code, refused.json()["pointer"]) == (400, "user_id")
+    assert all(refused.json()[part] for part in ("came", "right", "page"))
+    for key, path in ((sender, "e0?user_id=ann"), (reader, "e1"), (admin, "e2")):
+        assert keyed.ask(key, "DELETE", f"/v1/events/{path}").json()["retracted"] == 1

@@ -14,6 +14,8 @@ from midstream.engine.requests.schema import PAGE
 from midstream.engine.retractions.act_search import ActQuestion
 from midstream.events.rows import time_of
 from midstream.events.wire import Refused
+from midstream.serving.access.callers import caller_of
+from midstream.serving.access.scopes import READ
 from midstream.serving.admin.catalogue import CHANGE_QUERY, TIME_DIGITS_MAX, changed, sent_fields
 from midstream.serving.admin.route_io import json_response, path_value
 from midstream.serving.events.ingest import Ingest
@@ -88,9 +90,12 @@ def _add_retraction_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> No
     @app.delete(EVENT_PATH, name="retract event", openapi_extra=retract_operation("event_id", ("user_id",)))
     async def retract(request: Request) -> Response:
         """Take the act with this id back: the next answer no longer goes by it."""
-        fields = query_fields(request.scope, ("user_id",))
-        found = await engine.retractor.by_id(path_value(request, "event_id"), single(fields, "user_id"))
-        return json_response(found)
+        user_id = single(query_fields(request.scope, ("user_id",)), "user_id")
+        caller = caller_of(request.scope)
+        if user_id is None and caller is not None and not caller.has(READ):
+            right = "The user of the act; a key with the scope read may leave it out, since the answer shows the act."
+            raise RequestInvalid((Fault("user_id", "Nothing was sent.", right, PAGE),))
+        return json_response(await engine.retractor.by_id(path_value(request, "event_id"), user_id))
 
     named = ("type", "item_id", "time")
 

@@ -178,7 +178,7 @@ def merge_operation(id_field: str) -> Document:
 
 
 _OF_RETRACTIONS = {
-    "user_id": "User whose act it has to be.",
+    "user_id": "User whose act it has to be; needed with a key that has not the scope read.",
     "type": "Type of the act: an interaction, or impression.",
     "item_id": "Item of the act.",
     "time": "Event time of the act: milliseconds since 1970 or ISO 8601 with a zone. Without it the newest act.",
