@@ -1044,7 +1044,7 @@ BUGS = (
     ),
     Bug(
         "the_base_counts_as_dropped",
-        (Edit("state/fold.py", "drops if drops.before > position else NOTHING", "drops"),),
+        (Edit("state/fold.py", "drops.at_base(position)", "drops"),),
         RETENTION,
     ),
     Bug(

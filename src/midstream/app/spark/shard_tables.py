@@ -30,6 +30,7 @@ from midstream.core.types import EventBatch, Index, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, build
+from midstream.state.control.retractions import Retractions
 from midstream.state.ids.aliases import Aliases
 from midstream.state.ids.compacted_items import NOTHING
 from midstream.state.ids.erased_users import Erasures
@@ -54,7 +55,7 @@ PAIR_SCHEMA: Schema = pa.schema(
 PAIRS_HELD_MAX = 4_000_000
 """Pairs that are held before they are summed up: 100 MB."""
 _ROWS_OUT = 65_536
-_IDENTITY = (EventIds, Vocabulary, Aliases, Erasures, Sessions)
+_IDENTITY = (EventIds, Vocabulary, Aliases, Erasures, Retractions, Sessions)
 """Tables that say which events count, of which item and of which session."""
 
 
