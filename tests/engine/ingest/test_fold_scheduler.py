@@ -50,6 +50,7 @@ def rows_of(kinds: list[int], sizes: list[int]) -> NDArray[np.void]:
         ([ITEM] * FEW, [0] * FEW, FEW),
         ([ITEM] * (FEW + 1), [0] * (FEW + 1), FEW),
         ([ITEM] * 30 + [SERVED] * 30, [0] * 60, FEW),
+        ([int(Kind.RETRACTION)] * STEP_COST, [100] * STEP_COST, FEW),
         ([SERVED] * 5, [800] * 5, 5),
         ([SERVED] * 5, [100 * SERVED_BYTES] * 5, 2),
         ([SERVED] * STEP_COST, [0] * STEP_COST, STEP_COST),
