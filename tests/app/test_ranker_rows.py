@@ -93,17 +93,6 @@ def test_without_impressions_every_position_is_a_row(tmp_path: Path) -> None:
     assert found.left_out == {}
 
 
-def test_what_was_served_before_an_alarm_gives_no_rows(tmp_path: Path) -> None:
-    """Of slates an hour apart those from the time of the alarm on; the model's own bound holds beside it."""
-    fill(tmp_path, 3)
-    config = config_of(tmp_path)
-    whole = rows_of(tmp_path).examples.time_ms
-    for since_ms, count in ((int(whole[1]), 2), (int(whole[1]) + 1, 1), (1, 3)):
-        fitting = Fitting(tmp_path, config, "clicks", made_ms=1, since_ms=since_ms)
-        asked = question_of(fitting, model_named(config, "clicks"), LogView(tmp_path))
-        assert ranker_rows(Past(tmp_path, config), asked).examples.time_ms.tolist() == whole[-count:].tolist()
-
-
 def test_requests_of_nobody_are_of_as_many(tmp_path: Path) -> None:
     """Wherever the parts end in which they are read; those of a user are one's in all parts."""
     bounds = ServedRange()

@@ -1,14 +1,25 @@
 """A tenant that floods: it is refused where it asks for too much, and every request of the other one is answered."""
 
 import asyncio
+from itertools import count
 
+from midstream.app.tenants import group
+from midstream.serving.tenants.fair_turns import FairTurns
+
+STEP_S = 0.0001
 FLOOD = 600
 QUIET = 30
 ACTS = [{"type": "view", "session_id": "s1", "item_id": f"i{number}"} for number in range(20)]
 
 
-def test_a_flood_of_one_tenant_refuses_nothing_to_another(pair):
-    """Questions and events at once, without any quota: the noisy one gets answers and 503, the quiet one answers."""
+def test_a_flood_of_one_tenant_refuses_nothing_to_another(pair, monkeypatch):
+    """Questions and events at once, without any quota: the noisy one gets answers and 503, the quiet one answers.
+
+    Each reading of the clock is a step later than the one before, so each step of an answer is charged the same: where
+    the processor is taken away during an answer of one, the other has more turns, as it should.
+    """
+    readings = count()
+    monkeypatch.setattr(group, "FairTurns", lambda _: FairTurns(lambda: next(readings) * STEP_S))
 
     async def play(server):
         for name in ("red", "blue"):
