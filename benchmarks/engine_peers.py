@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -332,7 +331,7 @@ def running(command: list[str], home: Path, port: int, ready: str) -> Iterator[S
             wait_until_answered(port, ready, process, home)
             yield Server(process, port, time.perf_counter() - began)
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a process started in the background may ignore SIGINT
             try:
                 process.wait(ENDED_S_MAX)
             except subprocess.TimeoutExpired:

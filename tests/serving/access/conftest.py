@@ -9,6 +9,7 @@ from midstream.serving.access.api_keys import KeyWish
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import LOOK_S, KeyWatch
+from midstream.serving.console import routes as console_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from tests.support.fakes.engine import FakeEngine
@@ -117,6 +118,12 @@ def engine():
 def client(make_client, engine, tmp_path):
     """An app that has the file of the keys."""
     return make_client(engine, data=DataFolder(tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def short_streams(monkeypatch):
+    """The stream of live figures ends before its first ones: a test reads an answer to its end."""
+    monkeypatch.setattr(console_routes, "STREAM_S_MAX", 1)
 
 
 @pytest.fixture
