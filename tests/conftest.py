@@ -13,20 +13,16 @@ import itertools
 import os
 import resource
 import sys
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from midstream.app.config.schema import Placement
 from midstream.app.opening import Outside
-from midstream.engine.answer.answering import Answering
-from midstream.engine.types import Ask
-from tests.support.patience import PATIENCE_S
 from tests.support.selection import is_left_out
+from tests.support.unhurried import give_time
 
 pytest_plugins = ["tests.support.services.record", "tests.support.services.fixtures"]
 
@@ -84,23 +80,6 @@ def map_large_arrays() -> None:
 
 
 map_large_arrays()
-
-
-def give_time() -> None:
-    """Give questions for which nobody chose a deadline as long as may be necessary.
-
-    In the usual 50 ms a machine that is busy may stand still, and sources are left out. What deadlines do is proven
-    with questions and placements that have one, and on clocks of the tests' own.
-    """
-    limit, usual_ms = Answering._deadline_s, Placement().deadline.ms
-
-    def patient(self: Answering, asks: Sequence[Ask]) -> float:
-        chosen = limit(self, asks)
-        is_chosen = asks[0].deadline_ms or any(plan.deadline_ms != usual_ms for plan in self._plans_of(asks))
-        has_own_clock = self._live.host.monotonic is not time.monotonic
-        return chosen if is_chosen or has_own_clock else chosen + PATIENCE_S
-
-    Answering._deadline_s = patient  # type: ignore[method-assign]
 
 
 give_time()
