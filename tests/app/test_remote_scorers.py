@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +23,7 @@ from midstream.integrations.model_servers.remote_scorer import RemoteScorer
 from midstream.state.fold import Fold
 from tests.support.model_servers.models import OipHttpModel, right_scores
 from tests.support.model_servers.servers import HttpServer, running
+from tests.support.patience import PATIENCE_S
 
 FILE = """
 [[features]]
@@ -80,6 +82,16 @@ DEADLINE_S = 1.0
 """A step that holds the thread for half of it benches the scorer, also where a busy machine did not run that step."""
 
 
+BENCH_S = 1.0
+"""For so long a scorer is not asked that failed: how long it is without a test is proven on clocks, by its own."""
+
+
+def soon_tried(shop):
+    """Have a scorer that failed tried again after less than the usual time."""
+    guards = shop.running.engine.guards
+    guards._options = replace(guards._options, fetch_bench_s=BENCH_S)
+
+
 def timed(asked):
     """Return an answer, and how long it took."""
     began = time.monotonic()
@@ -108,7 +120,7 @@ def filled(shop):
 
 def ready(shop):
     """Wait for the first answer with scores of the server."""
-    until = time.monotonic() + 30.0
+    until = time.monotonic() + PATIENCE_S
     while (answer := shop.recommend("home", user_id="eve", deadline_ms=5_000)).tier != "full":
         assert time.monotonic() < until, answer.failures
         time.sleep(0.05)
@@ -156,7 +168,7 @@ def test_pages_and_items_of_the_caller_are_run_again_exactly(server, tmp_path):
 
 @pytest.mark.parametrize("mode", HOSTILE)
 def test_whatever_a_server_does_each_request_is_answered_in_its_time(server, tmp_path, mode):
-    """By the next scorer, with the server's failure named; and by the server again soon after it is well.
+    """By the next scorer, with the server's failure named; and by the server again when it is well.
 
     Beside each request the same is asked without the server: what a busy machine adds, it adds to both.
     """
@@ -164,6 +176,7 @@ def test_whatever_a_server_does_each_request_is_answered_in_its_time(server, tmp
     with opened(tmp_path) as shop:
         filled(shop)
         ready(shop)
+        soon_tried(shop)
         server.model.mode = mode
         plain_s, more_s, reasons = [], [], []
         for _ in range(12):
@@ -178,9 +191,7 @@ def test_whatever_a_server_does_each_request_is_answered_in_its_time(server, tmp
         assert 0 < len(asked_s) < 12, reasons
         assert median(asked_s) < 2 * DEADLINE_S + median(plain_s), (asked_s, plain_s)
         server.model.mode = "right"
-        began = time.monotonic()
         ready(shop)
-        assert time.monotonic() - began < 15.0
 
 
 def test_a_failure_of_a_server_is_in_the_record(server, tmp_path):

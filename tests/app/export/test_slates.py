@@ -4,9 +4,11 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pyarrow.parquet as pq
@@ -306,35 +308,33 @@ def test_a_slate_that_a_killed_process_had_not_logged_is_made_again(shop) -> Non
     assert [each["user_id"] for each in lines(shop / "a.ndjson")] == list(PEOPLE)
 
 
-def test_what_was_made_with_something_else_or_long_ago_counts_no_more(shop) -> None:
+def test_what_was_made_with_something_else_or_long_ago_counts_no_more(shop, tmp_path_factory) -> None:
     """Another size, another configuration, a day before, or on request; another choice of users has what is of it."""
-    wanted = {"fields": ("title",), "is_logged": False}
+    killed(shop, "a.ndjson", logged=False, after=2)
+    folders = tmp_path_factory.mktemp("begun")
 
-    def kept(**options) -> int:
-        return int(export(shop, "a.ndjson", **{**wanted, **options})[0].kept)
+    def begun() -> Path:
+        return Path(shutil.copytree(shop, folders / str(len([*folders.iterdir()]))))
 
-    def begun() -> None:
-        killed(shop, "a.ndjson", logged=False, after=2)
+    def kept(folder: Path, **options) -> int:
+        return int(export(folder, "a.ndjson", **{"fields": ("title",), "is_logged": False, **options})[0].kept)
 
+    assert kept(begun()) == 2
     for options in ({"n": 2}, {"fields": ()}, {"anew": True}, {"is_logged": True}):
-        begun()
-        assert kept(**options) == 0
-        (shop / "a.ndjson").unlink()
-    begun()
-    path = shop / ".a.ndjson.slates"
+        assert kept(begun(), **options) == 0
+    folder = begun()
+    path = folder / ".a.ndjson.slates"
     head, *rest = path.read_bytes().splitlines(keepends=True)
     old = json.loads(head)
     path.write_bytes(json.dumps(old | {"began_ms": old["began_ms"] - 25 * 3_600_000}).encode() + b"\n" + b"".join(rest))
-    assert kept() == 0
-    (shop / "a.ndjson").unlink()
-    begun()
-    assert kept(users=("eve", "bob")) == 1
-    assert [each["user_id"] for each in lines(shop / "a.ndjson")] == ["eve", "bob"]
-    (shop / "a.ndjson").unlink()
-    begun()
-    (shop / "midstream.toml").write_text(TOML.replace("slate_size = 3", "slate_size = 4"))
-    assert kept() == 0
-    assert {len(each["items"]) for each in lines(shop / "a.ndjson")} == {4}
+    assert kept(folder) == 0
+    folder = begun()
+    assert kept(folder, users=("eve", "bob")) == 1
+    assert [each["user_id"] for each in lines(folder / "a.ndjson")] == ["eve", "bob"]
+    folder = begun()
+    (folder / "midstream.toml").write_text(TOML.replace("slate_size = 3", "slate_size = 4"))
+    assert kept(folder) == 0
+    assert {len(each["items"]) for each in lines(folder / "a.ndjson")} == {4}
 
 
 def test_where_the_state_stood_before_is_said_and_who_was_erased_since_is_left_out(shop) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -40,6 +41,10 @@ GOLDEN = {"histories": [{"history": ["g0-1"], "within": 5, "has": ["g0-2"], "lac
 GROUPS, IN_GROUP, USERS = 4, 6, 80
 
 
+Begun = tuple[Path, MadeCandidate, TrainingTable]
+"""Shop with the first candidate, that candidate, and the table of its training."""
+
+
 def look(shop_folder: Path, rounds: int, seed: int) -> None:
     """Have users look at items of one group each."""
     rng = np.random.default_rng(seed)
@@ -53,13 +58,34 @@ def look(shop_folder: Path, rounds: int, seed: int) -> None:
             )
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a shop with acts, a model that was never trained, and what it has to know; tests have copies of it."""
+    path = tmp_path_factory.mktemp("untrained")
+    (path / "midstream.toml").write_text(TOML)
+    (path / "taste.golden.json").write_text(json.dumps(GOLDEN))
+    look(path, 8, 5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    """Return a copy with the first candidate, which tests copy again."""
+    path = Path(shutil.copytree(untrained, tmp_path_factory.mktemp("trained") / "shop"))
+    return (path, *made(path))
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a shop with acts, a model that was never trained, and what it has to know."""
-    (tmp_path / "midstream.toml").write_text(TOML)
-    (tmp_path / "taste.golden.json").write_text(json.dumps(GOLDEN))
-    look(tmp_path, 8, 5)
-    return tmp_path
+def folder(untrained: Path, tmp_path: Path) -> Path:
+    """Return a shop of a test's own in which nothing was trained."""
+    return Path(shutil.copytree(untrained, tmp_path / "shop"))
+
+
+@pytest.fixture
+def begun(trained: Begun, tmp_path: Path) -> Begun:
+    """Return a shop of a test's own with the first candidate, that candidate, and the table of its training."""
+    path, first, table = trained
+    return Path(shutil.copytree(path, tmp_path / "shop")), first, table
 
 
 def made(folder: Path, champion: str = "") -> tuple[MadeCandidate, TrainingTable]:
@@ -70,9 +96,11 @@ def made(folder: Path, champion: str = "") -> tuple[MadeCandidate, TrainingTable
     return asyncio.run(ChildMaker(folder, lambda: config).make(order)), table
 
 
-def test_a_candidate_is_measured_and_judged_beside_the_champion(folder: Path) -> None:
+def test_a_candidate_is_measured_and_judged_beside_the_champion(
+    begun: Begun,
+) -> None:
     """Versions, size, age, time and coverage of both; the paired difference on questions that neither has learned."""
-    first, table = made(folder)
+    folder, first, table = begun
     assert first.champion is None
     found = first.measured
     assert (found.faults, found.coverage, found.not_finite, found.apart) == ((), 1.0, 0, 1.0)
@@ -123,9 +151,9 @@ def test_a_candidate_goes_on_from_the_version_of_its_order(folder: Path) -> None
     assert parents == ["", "0001"]
 
 
-def test_what_is_damaged_or_gives_other_answers_is_refused(folder: Path) -> None:
+def test_what_is_damaged_or_gives_other_answers_is_refused(begun: Begun) -> None:
     """A champion that cannot be read is no reason to pass; a golden answer is exact."""
-    first, table = made(folder)
+    folder, first, table = begun
     version = first.measured.version
     path = registry_of(folder).folder / "taste" / version
     array = next(path.glob("*.npy"))
