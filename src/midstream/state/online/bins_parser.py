@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from midstream.core.fold_step import ServedSlates
 from midstream.state.outcomes.served_parser import OTHER, head
-from midstream.state.structures.kernel import kernel, signed
+from midstream.state.structures.kernel import inlined, kernel, signed
 
 HEAD_BYTES: Final = 12
 """Before the bins: the binning, eight bytes, and the place of the first item, four; as ``models.rows.online_sums``."""
@@ -41,7 +41,7 @@ class SlateBins(NamedTuple):
     """Position of that item."""
 
 
-@kernel
+@inlined
 def find_bins(text: Bytes, slates: ServedSlates, number: int, wanted: WantedBins) -> SlateBins:
     """Return what a slate holds of a binning.
 
@@ -61,7 +61,7 @@ def find_bins(text: Bytes, slates: ServedSlates, number: int, wanted: WantedBins
     return SlateBins(first + HEAD_BYTES, place)
 
 
-@kernel
+@inlined
 def _find(text: Bytes, at: int, binning: np.uint64) -> tuple[int, int]:
     _, size, at = head(text, at, len(text))
     for _ in range(size):

@@ -257,7 +257,7 @@ def _leave(held: Learning) -> None:
     rings[1]["count"] -= length
 
 
-@kernel
+@inlined
 def _open(
     request: np.uint64,
     now: int,
