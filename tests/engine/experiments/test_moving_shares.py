@@ -67,7 +67,7 @@ def world(seed: int, lift: float = 0.0) -> World:
 def acted(units: RunningUnits, unit: NDArray[np.uint64], at_ms: NDArray[np.int64]) -> None:
     """Have units click."""
     column, value = np.full(len(unit), CLICK, dtype=np.intp), np.zeros(len(unit))
-    units.count(unit, UnitActs(Askers(unit, np.zeros_like(unit)), column, value, at_ms))
+    units.count(unit, UnitActs(Askers(unit, np.zeros_like(unit)), column, value, at_ms, np.arange(len(unit))))
 
 
 def evidence(world: World) -> float:

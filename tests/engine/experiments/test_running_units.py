@@ -31,7 +31,7 @@ def acted(units: RunningUnits, unit: np.ndarray, at_ms: int = 1) -> None:
     """Have each of some units purchase for 2."""
     nobody = Askers(unit, np.zeros_like(unit))
     column, value = np.full(len(unit), PURCHASE, dtype=np.intp), np.full(len(unit), 2.0)
-    units.count(unit, UnitActs(nobody, column, value, np.full(len(unit), at_ms, dtype=np.int64)))
+    units.count(unit, UnitActs(nobody, column, value, np.full(len(unit), at_ms, dtype=np.int64), np.arange(len(unit))))
 
 
 def test_units_are_bounded_by_a_sample_of_all_that_come() -> None:

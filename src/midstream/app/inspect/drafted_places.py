@@ -168,7 +168,7 @@ def _acts(log: LogView, fold: Fold, rows: _Rows, told: Experiment, counted: set[
     """Return the acts on drafted items, without those that were taken back."""
     ended_ms = np.iinfo(np.int64).max if told.ended_ms is None else told.ended_ms
     found: list[tuple[str, int, int, int, float, int]] = []
-    for batch in log.kept_batches(LogPosition(told.began_position)):
+    for _, batch in log.kept_batches(LogPosition(told.began_position)):
         for row in _interactions(batch, counted, ended_ms):
             request, item = row.request, rows.items.get(row.item, -1)
             place = rows.place_of.get((request, row.item), -1)

@@ -210,8 +210,8 @@ def _exposures(log: LogView, fold: Fold, placements: Sequence[str], began: LogPo
 def _outcomes(log: LogView, fold: Fold, names: Sequence[str]) -> Iterator[_Did]:
     """Yield the interactions of the log, without acts that were taken back."""
     number = {name.encode(): place for place, name in enumerate(names) if name not in BUILT_IN}
-    for batch in log.kept_batches(log.begin):
-        told = acts_of(batch, number, fold.vocabulary.id_key)
+    for first, batch in log.kept_batches(log.begin):
+        told = acts_of(batch, number, fold.vocabulary.id_key, first + np.arange(len(batch)))
         if len(told.column):
             yield _Did(told.askers.united(fold.vocabulary.aliases), told)
 

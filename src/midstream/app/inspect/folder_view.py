@@ -142,14 +142,14 @@ class LogView:
             found |= compactions.acts_taken_back(batch)
         return np.array(sorted(found), dtype=np.int64)
 
-    def kept_batches(self, after: LogPosition) -> Iterator[EventBatch]:
+    def kept_batches(self, after: LogPosition) -> Iterator[tuple[LogPosition, EventBatch]]:
         """Yield the events from a position on, with a tick in the place of each act that was taken back.
 
         Cost: as that of ``acts_taken_back``, once, beside the reading.
         """
         taken_back = replace(compactions.NOTHING, acts=self.acts_taken_back)
         for first, batch in batches(self.read, max(after, self.begin), self.end):
-            yield taken_back.less_acts(first, batch)
+            yield first, taken_back.less_acts(first, batch)
 
     def pass_by(self, fold: Fold) -> Fold:
         """Return a fold that passes by all acts that were taken back from here on, those that wait for a rebuild too.

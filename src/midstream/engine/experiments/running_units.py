@@ -7,6 +7,10 @@ experiment with wider intervals, and the sample ratio is checked as before.
 
 Where shares move, a unit counts on its first day alone, in the variant of its first slate and until a slate of another
 one: buckets change hands between days, and what a unit does later must not decide whether it counts.
+
+An act that is taken back is subtracted where it was counted, which is remembered of the newest log positions. Counts
+are then those of a log without it; a sum of values is, up to rounding, and 0 where no act with a value is left. In a
+sample an act of an id that was merged since stays: its sums may have gone with a unit outside of the sample.
 """
 
 from collections.abc import Sequence
@@ -15,11 +19,14 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.engine.experiments.counted_acts import CountedActs
 from midstream.engine.experiments.unit_events import Exposures, UnitActs
 from midstream.evaluation.experiments.grouping import CROSSED, UnitTable
 from midstream.experiments.metrics import EMPTY_SLATES, LATENCY_US, SLATES, TIMED_SLATES, VALUE
 
 DAY_MS = 86_400_000
+POSITIONS_MAX = 1 << 28
+"""Log positions, of all running experiments together, of which counted acts can be taken back: 32 MiB."""
 _ROWS_MORE = 5_000
 """Than the maximum are reserved: events of a piece come before a sample is drawn. Pages are paid when touched."""
 _EVER_MS = np.iinfo(np.int64).max
@@ -60,6 +67,9 @@ class RunningUnits:
         self._first_ms = np.zeros(rows, dtype=np.int64)
         self._until_ms = np.zeros(rows, dtype=np.int64)
         """From which on nothing of a unit counts."""
+        self._valued = np.zeros(rows, dtype=np.int32)
+        """Acts of each unit that have a value."""
+        self.counted = CountedActs(POSITIONS_MAX)
         self._is_first_day = is_first_day
         self._sums = np.zeros((len(self.names), rows))
 
@@ -133,6 +143,29 @@ class RunningUnits:
         chosen[chosen] = (time_ms >= self._first_ms[own]) & (time_ms < self._until_ms[own])
         np.add.at(self._sums, (told.column[chosen], row[chosen]), 1.0)
         np.add.at(self._sums[self._columns[VALUE]], row[chosen], told.value[chosen])
+        np.add.at(self._valued, row[chosen], (told.value[chosen] != 0.0).astype(np.int32))
+        self.counted.add(told.position[chosen])
+
+    def take_back(self, units: NDArray[np.uint64], told: UnitActs) -> bool:
+        """Subtract acts that were taken back, as far as they were counted; return whether any was.
+
+        Args:
+            units: Of each act, after merges, (n,).
+            told: The acts as they were counted; their positions are distinct.
+        """
+        row = self._rows_of(units)
+        chosen = self.counted.remove(told.position) & (row >= 0)
+        if self.halvings:
+            chosen &= (told.askers.user == units) | (told.askers.user == 0)
+        chosen[chosen] = told.time_ms[chosen] < self._until_ms[row[chosen]]  # else its sums went with a merge
+        if not chosen.any():
+            return False
+        row, value = row[chosen], self._sums[self._columns[VALUE]]
+        np.subtract.at(self._sums, (told.column[chosen], row), 1.0)
+        np.subtract.at(value, row, told.value[chosen])
+        np.subtract.at(self._valued, row, (told.value[chosen] != 0.0).astype(np.int32))
+        value[row[self._valued[row] == 0]] = 0.0
+        return True
 
     def unite(self, aliases: NDArray[np.uint64], into: NDArray[np.uint64]) -> bool:
         """Make units one that were merged since; return whether any was.
@@ -165,21 +198,22 @@ class RunningUnits:
         early, late = sorted((target, row), key=self._first_ms.item)
         is_same = bool(self._variant[early] == self._variant[late])
         first_ms, until_ms = self._first_ms[early], self._until_ms[early]
-        variant, sums = self._variant[early], self._sums[:, early].copy()
+        variant, sums, valued = self._variant[early], self._sums[:, early].copy(), self._valued[early]
         if not self._is_first_day:
             variant = variant if is_same else np.int8(CROSSED)
         elif not is_same:
             until_ms = min(until_ms, self._first_ms[late])
         if not self._is_first_day or (is_same and self._first_ms[late] < until_ms):
             sums += self._sums[:, late]
+            valued += self._valued[late]
         self._variant[target], self._first_ms[target], self._until_ms[target] = variant, first_ms, until_ms
-        self._sums[:, target] = sums
+        self._sums[:, target], self._valued[target] = sums, valued
 
     def _drop(self, row: int) -> None:
         """Give up a row whose unit is not looked up any more: the last one takes its place."""
         last = len(self)
         if row != last:
-            for each in (self._unit, self._variant, self._first_ms, self._until_ms):
+            for each in (self._unit, self._variant, self._first_ms, self._until_ms, self._valued):
                 each[row] = each[last]
             self._sums[:, row] = self._sums[:, last]
             self._rows[int(self._unit[row])] = row
@@ -212,10 +246,11 @@ class RunningUnits:
             self._variant = np.concatenate((self._variant, np.zeros(more, dtype=np.int8)))
             self._first_ms = np.concatenate((self._first_ms, np.zeros(more, dtype=np.int64)))
             self._until_ms = np.concatenate((self._until_ms, np.zeros(more, dtype=np.int64)))
+            self._valued = np.concatenate((self._valued, np.zeros(more, dtype=np.int32)))
             self._sums = np.concatenate((self._sums, np.zeros((len(self.names), more))), axis=1)
         self._unit[start:end], self._variant[start:end], self._first_ms[start:end] = units, variant, first_ms
         self._until_ms[start:end] = _EVER_MS
         if self._is_first_day:
             self._until_ms[start:end] = self._began_ms + ((first_ms - self._began_ms) // DAY_MS + 1) * DAY_MS
-        self._sums[:, start:end] = 0.0
+        self._sums[:, start:end], self._valued[start:end] = 0.0, 0
         self._rows.update(zip(units.tolist(), range(start, end), strict=True))

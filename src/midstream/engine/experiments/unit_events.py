@@ -79,6 +79,8 @@ class UnitActs:
     """Value x quantity, (n,); a quantity that was not sent is 1, a value 0; numbers beyond 1e18 count as not sent."""
     time_ms: NDArray[np.int64]
     """Log time, (n,)."""
+    position: NDArray[np.int64]
+    """Log position, (n,)."""
 
 
 def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> Exposures:
@@ -99,13 +101,14 @@ def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> E
     return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us)
 
 
-def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey) -> UnitActs:
+def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey, position: NDArray[np.int64]) -> UnitActs:
     """Return the interactions of some actions in a batch.
 
     Args:
         batch: Of the log.
         numbers: Of the actions, by name in UTF-8.
         key: Of the log.
+        position: Log position of each event of the batch, (n,).
     """
     rows = np.flatnonzero(batch.rows["kind"] == _INTERACTION)
     column = np.array([numbers.get(each, -1) for each in text_column(batch, "action", rows)], dtype=np.intp)
@@ -113,7 +116,7 @@ def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey) -> Unit
     # As in the join of outcomes, so that no event makes a sum infinite: NaN is beyond the maximum too.
     value, quantity = batch.rows["value"][rows].astype(np.float64), batch.rows["quantity"][rows].astype(np.float64)
     value = np.where(np.abs(value) <= SENT_MAX, value, 0.0) * np.where(np.abs(quantity) <= SENT_MAX, quantity, 1.0)
-    return UnitActs(askers_of(batch, rows, key), column, value, _time_ms(batch, rows))
+    return UnitActs(askers_of(batch, rows, key), column, value, _time_ms(batch, rows), position[rows])
 
 
 def askers_of(batch: EventBatch, rows: NDArray[np.integer], key: IdKey) -> Askers:

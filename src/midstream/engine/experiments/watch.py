@@ -23,17 +23,19 @@ from midstream.engine.engine import Engine
 from midstream.engine.experiments.designs import design_of, metric_of, metrics_of
 from midstream.engine.experiments.experimenting import Experimenting
 from midstream.engine.experiments.new_aliases import AliasReader
-from midstream.engine.experiments.running_units import RunningUnits
+from midstream.engine.experiments.running_units import POSITIONS_MAX, RunningUnits
 from midstream.engine.experiments.unit_events import Exposures, UnitActs, acts_of, exposures_of
 from midstream.engine.lease import OWN, Lease
 from midstream.engine.listeners import Concern, Listener
 from midstream.engine.placements.control_changes import Said
-from midstream.engine.sinks.log_pieces import LogPieces
+from midstream.engine.sinks.log_pieces import LogPieces, Picked
+from midstream.engine.snapshots import compactions
 from midstream.evaluation.experiments.grouping import UnitTable, units_by_day
 from midstream.evaluation.experiments.guardrails import GuardrailVerdict
 from midstream.evaluation.experiments.report import guardrail_verdicts
 from midstream.evaluation.experiments.sample_ratio import check_sample_ratio
 from midstream.evaluation.experiments.unit_metrics import metric_sums
+from midstream.events.schema import build
 from midstream.experiments.documents import Experiment
 from midstream.experiments.harm import REASON_CHARACTERS_MAX, Harm
 from midstream.experiments.metrics import BUILT_IN, ExperimentMetric
@@ -123,6 +125,8 @@ class _Piece:
 
     exposures: Exposures
     acts: UnitActs
+    taken_back: UnitActs
+    """Acts whose retractions are in the piece; they stand in it or before."""
     end: LogPosition
 
 
@@ -294,10 +298,12 @@ class ExperimentWatch:
         units_max = max(UNITS_MIN, self._units_max // max(1, len(running)))
         for each in self._watched.values():
             each.units.units_max = units_max
+            each.units.counted.positions_max = POSITIONS_MAX // len(running)
         for name in sorted(fresh):
             told = running[name]
             names, count, is_first_day = self._numbers.names, len(told.variants), told.allocation != "fixed"
             units = RunningUnits(told.began_ms, names, count, units_max, is_first_day=is_first_day)
+            units.counted.positions_max = POSITIONS_MAX // len(running)
             self._watched[name] = _Watched(told, metrics[name], units, self._position)
 
     async def _read(self, upto: LogPosition) -> bool:
@@ -307,15 +313,23 @@ class ExperimentWatch:
             began_s = monotonic()
             try:
                 found = await self._pieces.next(self._position, upto) if self._position < upto else None
+                gone = _NO_ACTS if found is None else await self._taken_back(found[1], upto)
             except LogRewritten:  # the same events at the same positions, read from the other writing at the next look
                 return False
             if found is None:
                 return True
             first, batch = found
-            piece = await asyncio.to_thread(_piece_of, first, batch, self._numbers, self._engine.fold.vocabulary.id_key)
+            key = self._engine.fold.vocabulary.id_key
+            piece = await asyncio.to_thread(_piece_of, first, batch, gone, self._numbers, key)
             await self._count(piece)
             await asyncio.sleep(monotonic() - began_s)
         return self._position >= upto
+
+    async def _taken_back(self, batch: EventBatch, upto: LogPosition) -> Picked:
+        """Return the acts that events of a batch take back, of those that an experiment may have counted."""
+        began = min((each.told.began_position for each in self._watched.values()), default=0)
+        positions = sorted(each for each in compactions.acts_taken_back(batch) if each >= began)
+        return await self._pieces.events_at(positions, upto) if positions else _NO_ACTS
 
     async def _count(self, piece: _Piece) -> None:
         """Count a piece, one experiment in a turn of the event loop.
@@ -327,6 +341,7 @@ class ExperimentWatch:
             await asyncio.sleep(0)
         aliases = self._engine.fold.vocabulary.aliases
         exposed, acted = piece.exposures.askers.united(aliases), piece.acts.askers.united(aliases)
+        gone = piece.taken_back.askers.united(aliases)
         for watched in tuple(self._watched.values()):
             told = watched.told
             first = self._numbers.placements[told.variants[0].placement]
@@ -336,6 +351,8 @@ class ExperimentWatch:
                 watched.units.expose(exposed, variant, piece.exposures)
                 watched.units.count(acted, piece.acts)
                 watched.is_changed = True
+            if len(gone):
+                watched.is_changed |= watched.units.take_back(gone, piece.taken_back)
             while watched.units.shrink(ROWS_MAX):  # noqa: ASYNC110  as above
                 await asyncio.sleep(0)
             watched.end = piece.end
@@ -386,9 +403,17 @@ def _numbers_of(
     )
 
 
-def _piece_of(first: LogPosition, batch: EventBatch, numbers: _Numbers, key: IdKey) -> _Piece:
-    exposures, acts = exposures_of(batch, numbers.placements, key), acts_of(batch, numbers.actions, key)
-    return _Piece(exposures, acts, LogPosition(first + len(batch)))
+_NO_ACTS: Picked = (np.empty(0, dtype=np.int64), build(()))
+
+
+def _piece_of(first: LogPosition, batch: EventBatch, gone: Picked, numbers: _Numbers, key: IdKey) -> _Piece:
+    positions, taken_back = gone
+    return _Piece(
+        exposures_of(batch, numbers.placements, key),
+        acts_of(batch, numbers.actions, key, first + np.arange(len(batch))),
+        acts_of(taken_back, numbers.actions, key, positions),
+        LogPosition(first + len(batch)),
+    )
 
 
 def judged(watched: _Watched, position: LogPosition) -> ExperimentLook:

@@ -1,16 +1,20 @@
 """Sequential passes over a log from its beginning, the base of cut history included, on a thread beside the loop."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from midstream.core.types import EventBatch, LogPosition
 from midstream.engine.log_readers import FolderLog
 from midstream.engine.snapshots.base_state import everything
-from midstream.events.schema import cut
+from midstream.events.schema import concat, cut
 from midstream.state.structures.hashing import IdKey
 
 Piece: TypeAlias = tuple[LogPosition, EventBatch]
+Picked: TypeAlias = tuple[NDArray[np.int64], EventBatch]
 EVENTS_MAX = 5_000
 """Of one piece: so many rows are at most read and written before the position is kept."""
 
@@ -35,6 +39,21 @@ class LogPieces:
         """
         return await asyncio.to_thread(self._read, after, upto)
 
+    async def events_at(self, positions: Sequence[int], upto: LogPosition) -> Picked:
+        """Return single events before a log position, and the log position of each; those that are cut are left out.
+
+        Args:
+            positions: Ascending.
+            upto: Before which the log is durable.
+
+        Cost: that of a commit, for each that has one of them.
+
+        Raises:
+            LogDamaged: A checksum does not match.
+            LogRewritten: Another writing took its place.
+        """
+        return await asyncio.to_thread(_events_at, self._open_log, positions, upto)
+
     def forget(self) -> None:
         """Have the next call open the log anew."""
         self._next = LogPosition(-1)
@@ -52,6 +71,19 @@ class LogPieces:
         for first, batch in events_from(self._open_log(), after, upto):
             for start in range(0, len(batch), EVENTS_MAX):
                 yield LogPosition(first + start), cut(batch, start, min(start + EVENTS_MAX, len(batch)))
+
+
+def _events_at(open_log: Callable[[], FolderLog], positions: Sequence[int], upto: LogPosition) -> Picked:
+    reader, found = open_log(), list[tuple[int, EventBatch]]()
+    ahead: Sequence[Piece] = ()
+    for position in positions:
+        if not reader.begin <= position < upto:
+            continue
+        if not ahead or position >= ahead[0][0] + len(ahead[0][1]):
+            ahead = reader.read(LogPosition(position), 1, upto)
+        first, batch = ahead[0]
+        found.append((position, cut(batch, position - first, position - first + 1)))
+    return np.array([each for each, _ in found], dtype=np.int64), concat([each for _, each in found])
 
 
 def events_from(reader: FolderLog, after: LogPosition, upto: LogPosition) -> Iterator[Piece]:
