@@ -62,4 +62,4 @@ class CountedActs:
 
 
 def _bit_of(within: NDArray[np.int64]) -> NDArray[np.uint8]:
-    return np.left_shift(1, within & 7).astype(np.uint8)
+    return np.asarray(np.left_shift(1, within & 7), dtype=np.uint8)

@@ -10,7 +10,8 @@ one: buckets change hands between days, and what a unit does later must not deci
 
 An act that is taken back is subtracted where it was counted, which is remembered of the newest log positions. Counts
 are then those of a log without it; a sum of values is, up to rounding, and 0 where no act with a value is left. In a
-sample an act of an id that was merged since stays: its sums may have gone with a unit outside of the sample.
+sample an act of an id that was merged since stays: its sums may have gone with a unit outside of the sample. So does
+one that a merge put behind the end of its unit, where shares move.
 """
 
 from collections.abc import Sequence
