@@ -10,8 +10,8 @@ one: buckets change hands between days, and what a unit does later must not deci
 
 An act that is taken back is subtracted where it was counted, which is remembered of the newest log positions. Counts
 are then those of a log without it; a sum of values is, up to rounding, and 0 where no act with a value is left. In a
-sample an act of an id that was merged since stays: its sums may have gone with a unit outside of the sample. So does
-one that a merge put behind the end of its unit, where shares move.
+sample an act of an id that was merged since stays: its sums may have gone with a unit outside of the sample. So do
+all acts of a unit of which a merge left some out, where shares move.
 """
 
 from collections.abc import Sequence
@@ -70,6 +70,8 @@ class RunningUnits:
         """From which on nothing of a unit counts."""
         self._valued = np.zeros(rows, dtype=np.int32)
         """Acts of each unit that have a value."""
+        self._is_partial = np.zeros(rows, dtype=np.bool_)
+        """A merge left out acts of the unit that had been counted."""
         self.counted = CountedActs(POSITIONS_MAX)
         self._is_first_day = is_first_day
         self._sums = np.zeros((len(self.names), rows))
@@ -158,7 +160,7 @@ class RunningUnits:
         chosen = self.counted.remove(told.position) & (row >= 0)
         if self.halvings:
             chosen &= (told.askers.user == units) | (told.askers.user == 0)
-        chosen[chosen] = told.time_ms[chosen] < self._until_ms[row[chosen]]  # else its sums went with a merge
+        chosen &= ~self._is_partial[row]
         if not chosen.any():
             return False
         row, value = row[chosen], self._sums[self._columns[VALUE]]
@@ -207,14 +209,17 @@ class RunningUnits:
         if not self._is_first_day or (is_same and self._first_ms[late] < until_ms):
             sums += self._sums[:, late]
             valued += self._valued[late]
+        else:
+            self._is_partial[early] = True
         self._variant[target], self._first_ms[target], self._until_ms[target] = variant, first_ms, until_ms
         self._sums[:, target], self._valued[target] = sums, valued
+        self._is_partial[target] = self._is_partial[early] or self._is_partial[late]
 
     def _drop(self, row: int) -> None:
         """Give up a row whose unit is not looked up any more: the last one takes its place."""
         last = len(self)
         if row != last:
-            for each in (self._unit, self._variant, self._first_ms, self._until_ms, self._valued):
+            for each in (self._unit, self._variant, self._first_ms, self._until_ms, self._valued, self._is_partial):
                 each[row] = each[last]
             self._sums[:, row] = self._sums[:, last]
             self._rows[int(self._unit[row])] = row
@@ -248,10 +253,11 @@ class RunningUnits:
             self._first_ms = np.concatenate((self._first_ms, np.zeros(more, dtype=np.int64)))
             self._until_ms = np.concatenate((self._until_ms, np.zeros(more, dtype=np.int64)))
             self._valued = np.concatenate((self._valued, np.zeros(more, dtype=np.int32)))
+            self._is_partial = np.concatenate((self._is_partial, np.zeros(more, dtype=np.bool_)))
             self._sums = np.concatenate((self._sums, np.zeros((len(self.names), more))), axis=1)
         self._unit[start:end], self._variant[start:end], self._first_ms[start:end] = units, variant, first_ms
         self._until_ms[start:end] = _EVER_MS
         if self._is_first_day:
             self._until_ms[start:end] = self._began_ms + ((first_ms - self._began_ms) // DAY_MS + 1) * DAY_MS
-        self._sums[:, start:end], self._valued[start:end] = 0.0, 0
+        self._sums[:, start:end], self._valued[start:end], self._is_partial[start:end] = 0.0, 0, False
         self._rows.update(zip(units.tolist(), range(start, end), strict=True))
