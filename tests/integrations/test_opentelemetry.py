@@ -129,7 +129,7 @@ def test_a_collector_that_does_not_take_them_costs_no_request(fault: str) -> Non
             began = time.monotonic()
             for each in traces:
                 export.submit(each)
-            assert time.monotonic() - began < 0.25
+            assert time.monotonic() - began < 0.3 * len(traces) / 2, "each would wait for the time-out"
             assert counts["dropped"] >= 2
             until(lambda: counts["failed"] >= 2)
             assert "took no spans" in export.concern()

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +26,7 @@ from midstream.ranking.team_answers import (
 )
 from midstream.retrieval.approximate import ApproximateProposal
 from tests.ranking.test_pipeline import Chooses, Fixed, Scores, plan_of, shop_of
+from tests.support.virtual_loop import VirtualLoop, only_virtual
 
 SHOP = shop_of(30)
 NAMES = ("home@x.a", "home@x.b", "home@x.c")
@@ -128,12 +128,15 @@ def test_a_late_request_is_answered_by_what_there_is() -> None:
 
 
 def test_a_plan_that_waits_costs_the_other_no_time() -> None:
-    """Both wait side by side: the draft takes as long as the slower one."""
+    """Both wait side by side: the draft takes as long as the slower one, by the clock of a loop of its own."""
     slow = Scores("slow", lambda n: np.arange(n, dtype=np.float32), wait_s=0.15)
     teams = plans(OWN, OTHER, scorers=(slow,))
-    until = time.monotonic() + 0.25
-    requests = [PlanRequest.of(each, QUERY, Account((), lambda: until - time.monotonic())) for each in teams]
-    found = asyncio.run(team_answers(QUERY, requests, observe))
+    loop = VirtualLoop(lambda: 0.0)
+    requests = [PlanRequest.of(each, QUERY, Account((), lambda: 0.25 - loop.time())) for each in teams]
+    with only_virtual(loop):
+        found = loop.run_until_complete(team_answers(QUERY, requests, observe))
+    assert loop.time() == pytest.approx(0.15)
+    loop.close()
     assert [served.failures for _, served in found.by_plan] == [(), ()]
 
 
