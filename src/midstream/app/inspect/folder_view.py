@@ -31,7 +31,7 @@ from midstream.events.segments.log_identity import LOG_ID_BYTES, LogIdentity, id
 from midstream.events.siphash import IdKey, id_key_of
 from midstream.ranking.plan import Plan
 from midstream.state.fold import Fold
-from midstream.state.ids.compacted_items import Dropped
+from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.settings import FoldSettings
 from midstream.training.registry import Registry
 
@@ -147,7 +147,7 @@ class LogView:
 
         Cost: as that of ``acts_taken_back``, once, beside the reading.
         """
-        taken_back = replace(compactions.NOTHING, acts=self.acts_taken_back)
+        taken_back = replace(NOTHING, acts=self.acts_taken_back)
         for first, batch in batches(self.read, max(after, self.begin), self.end):
             yield first, taken_back.less_acts(first, batch)
 
