@@ -129,7 +129,7 @@ def test_what_reads_the_past_does_without_them(folder: Path, tmp_path: Path) -> 
     config = config_of(folder)
     model = next(each for each in config.models if each.name == "liked")
 
-    def histories(place: Path) -> list[tuple[list[int], dict[str, int]]]:
+    def histories(place: Path) -> tuple[list[list[tuple[int, int]]], dict[str, int]]:
         found = acts_of(Fitting(place, config, "liked", 1), model, LogView(place), QUIET)
         return [sorted(zip(found.owner.tolist(), found.item.tolist(), strict=True))], dict(found.left_out)
 

@@ -41,6 +41,7 @@ def test_each_wrong_order_is_told_in_four_parts(folder: Path, capsys: pytest.Cap
     """Where, what came, what would be right, and a page that is about experiments or about the setting."""
     file = folder / "order.toml"
     for content, *parts in WRONG.values():
+        assert isinstance(content, str | bytes)
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         with pytest.raises(SystemExit) as ended:
             main(["experiments", "start", "size", str(file), "--folder", str(folder)])

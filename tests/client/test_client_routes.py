@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -117,7 +118,8 @@ def methods():
 def routes_of(name):
     """Return the routes that a method calls first."""
     found = set()
-    for call in CALLS[name]:
+    calls: Any = CALLS[name]
+    for call in calls:
         fields = call[-1] if call and isinstance(call[-1], dict) and "author" in call[-1] else {}
         with pytest.raises(Noted) as noted:
             list(getattr(NotingClient(), name)(*call[: len(call) - bool(fields)], **fields))

@@ -1,5 +1,7 @@
 """Live windows beside the accumulator that reads a whole log: the same figures, in bounded room."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -79,7 +81,8 @@ def test_slates_before_the_longest_window_are_passed_by():
 
 def test_a_commit_is_read_once_for_all_records():
     """Records at rising positions: a read that came with more commits serves those behind it too."""
-    count, returned = 1_500, []
+    count = 1_500
+    returned: list[Any] = []
 
     def read(after: LogPosition, limit: int):
         some = [(LogPosition(each), build((Event(Kind.TICK),))) for each in range(after, min(after + limit, count))]
@@ -100,4 +103,5 @@ def test_records_are_read_in_pieces(monkeypatch):
     for each in lots(40, 20):
         windows.add(each, GROUPS, NOW - 500)
     *pieces, found = windows.figures(OPTIONS, lambda: NO_LOG, KEY)
+    assert found is not None
     assert (len(pieces), found.unread) == (1 + 40 // 4 + 2 + 2 * 3 - 1, 0)

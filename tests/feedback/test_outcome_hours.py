@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -37,7 +38,7 @@ def series_of(slates, lot):
 
 def sums_of(slates):
     """Placement, hour → slates, positions seen, those clicked, slates with an order, their revenue."""
-    found = defaultdict(lambda: [0.0] * 5)
+    found: defaultdict[Any, list[float]] = defaultdict(lambda: [0.0] * 5)
     for told in slates:
         if not FIRST <= told.served_ms <= NOW:
             continue

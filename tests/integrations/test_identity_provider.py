@@ -221,10 +221,13 @@ def test_a_subject_stands_in_audits_as_plain_text(make):
 def published(answers):
     """A provider on loopback that answers in turn, and counts."""
 
+    class Provider(http.server.ThreadingHTTPServer):
+        asked = 0
+
     class Keys(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.server.asked += 1
-            status, body, wait_s = answers[min(self.server.asked - 1, len(answers) - 1)]
+            server.asked += 1
+            status, body, wait_s = answers[min(server.asked - 1, len(answers) - 1)]
             time.sleep(wait_s)
             self.send_response(status)
             self.send_header("location", "/elsewhere")
@@ -235,8 +238,7 @@ def published(answers):
         def log_message(self, *_):
             return
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys)
-    server.asked = 0
+    server = Provider(("127.0.0.1", 0), Keys)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

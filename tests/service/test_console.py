@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 
 from midstream.app.opening import Outside, config_of, open_running
 from midstream.app.server_address import read_address
+from midstream.core.types import TimestampMs
 from midstream.engine.recommender import Recommender
 from tests.support.browser import ELEMENT, chromium
 from tests.support.patience import PATIENCE_S, wait_until
@@ -245,7 +247,7 @@ def with_outcomes(folder):
     """Make a shop whose older slates are settled: of two segments and of two variants, with clicks and purchases."""
     (folder / "midstream.toml").write_text(CONFIG)
     clock = [time.time_ns() // 1_000_000 - 2 * HALF_HOUR_MS]
-    running = open_running(folder, config_of(folder), outside=Outside(clock=lambda: clock[0]))
+    running = open_running(folder, config_of(folder), outside=Outside(clock=lambda: TimestampMs(clock[0])))
     with Recommender(running, lambda: msgspec.structs.replace(running.service.accept, now_ms=clock[0])) as shop:
         shop.record([{"type": "view", "user_id": "ann", "item_id": name} for name in ITEMS])
         for country, count in COUNTRIES.items():
@@ -367,7 +369,7 @@ def violations(shop, page):
 def test_pages_can_be_used_by_everybody(shop, scheme):
     """The rules of axe find nothing: names of fields, contrast, order of headings, what a keyboard reaches."""
     show_in(shop, scheme)
-    found = {}
+    found: dict[str, Any] = {}
     for page in PAGES:
         shop.open(page)
         found |= violations(shop, page)

@@ -15,6 +15,7 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -326,7 +327,7 @@ class Site(BaseHTTPRequestHandler):
 
     script = b"/midstream.js"
     statuses: tuple[int, ...] = ()
-    posted = None
+    posted: list[Any]
 
     def do_GET(self):
         """Answer with the page or the script."""
@@ -370,7 +371,7 @@ def site(**how):
 
 def test_failing_answers_lose_and_repeat_nothing(browser):
     """After 500 and 429 with bodies that are no JSON the event is taken once; a question fails with its status."""
-    posted = []
+    posted: list[Any] = []
     with site(statuses=(500, 429, 500, 200), posted=posted) as port:
         browser.open(f"http://127.0.0.1:{port}/")
         browser.run(START, "", "")

@@ -807,7 +807,7 @@ def test_each_process_measures_how_fresh_it_is(tmp_path):
                 connection.request("GET", "/metrics")
                 text = connection.getresponse().read().decode()
             counts = [(labels, float(count)) for labels, count in PROBES.findall(text) if 'outcome="fresh"' in labels]
-            found = {re.search(r'process="([^"]+)"', labels)[1]: count for labels, count in counts}
+            found = {re.findall(r'process="([^"]+)"', labels)[0]: count for labels, count in counts}
             return len(found) == 2 and all(found.values()) and found
 
         wait_until(probed)

@@ -108,7 +108,7 @@ class Shelf:
 @cache
 def regret(name: str, delay_ms: int = 0) -> np.ndarray:
     """Return the mean regret of each slate over the worlds."""
-    return np.mean([Shelf(name, seed, delay_ms).run() for seed in SEEDS], axis=0)
+    return np.asarray(np.mean([Shelf(name, seed, delay_ms).run() for seed in SEEDS], axis=0))
 
 
 def test_thompson_loses_less_than_chance_and_than_epsilon_greedy():

@@ -111,6 +111,12 @@ def test_the_model_learns_what_a_log_shows():
     assert min(alike) > 0.6
 
 
+def as_ftrl(model: object) -> Ftrl:
+    """Return a model of the market's learner as what it is."""
+    assert isinstance(model, Ftrl)
+    return model
+
+
 def test_a_warm_start_learns_each_row_since_its_parent_once():
     """The evaluated fit goes on with what the parent's lacked, up to the newest tick, which the published one has."""
     market, logs = logs_of()
@@ -118,9 +124,10 @@ def test_a_warm_start_learns_each_row_since_its_parent_once():
     parent = train(market, logs[:6], learner, 6, 0)
     child = train(market, logs, learner, 8, 0, parent)
     since = [examples_of(market, logs[first:end], learner) for first, end in ((5, 7), (7, 8))]
-    assert [child.judged.figures.rows, child.published.model.figures.rows] == [len(each.label) for each in since]
-    assert np.array_equal(child.judged.z, parent.judged.learn(since[0]).z)
-    assert np.array_equal(child.published.model.z, child.judged.learn(since[1]).z)
+    judged, published, before = (as_ftrl(each) for each in (child.judged, child.published.model, parent.judged))
+    assert [judged.figures.rows, published.figures.rows] == [len(each.label) for each in since]
+    assert np.array_equal(judged.z, as_ftrl(before.learn(since[0])).z)
+    assert np.array_equal(published.z, as_ftrl(judged.learn(since[1])).z)
     assert child.published.end_tick == 8
     whole, warm = (table_of(each, market, 0) for each in (train(market, logs, learner, 8, 0).judged, child.judged))
     assert np.corrcoef(whole.ravel(), warm.ravel())[0, 1] > 0.95

@@ -203,7 +203,7 @@ def without(log, positions):
     events = [event_at(log, at) for at in range(len(log))]
     gone = {*positions.tolist(), *np.flatnonzero(log.rows["kind"] == Kind.RETRACTION).tolist()}
     return build(
-        Event(Kind.TICK, log_time_ms=each.log_time_ms) if at in gone else each for at, each in enumerate(events)
+        [Event(Kind.TICK, log_time_ms=each.log_time_ms) if at in gone else each for at, each in enumerate(events)]
     )
 
 
@@ -211,10 +211,12 @@ def without(log, positions):
 def test_a_rebuild_is_a_fold_in_which_the_acts_never_came(seed):
     """In every table but the ids by which copies are known; no event has an id here, so that none is a copy."""
     log = random_events(900, seed, replace(PEOPLE, duplicate_share=0.0))
-    log = build(event_at(log, at)._replace(event_id="") for at in range(len(log)))
+    log = build([event_at(log, at)._replace(event_id="") for at in range(len(log))])
     log = build(
-        each._replace(event_time_ms=None) if each.kind in (Kind.INTERACTION, Kind.IMPRESSION) else each
-        for each in (event_at(log, at) for at in range(len(log)))
+        [
+            each._replace(event_time_ms=None) if each.kind in (Kind.INTERACTION, Kind.IMPRESSION) else each
+            for each in (event_at(log, at) for at in range(len(log)))
+        ]
     )
     positions = acts_of(log)
     assert len(positions) > 20

@@ -5,6 +5,7 @@ import errno
 import json
 import resource
 import threading
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_creation_names_its_tenant(server):
 
 def test_a_change_is_recorded_before_it_is_made(pair, monkeypatch, capfd):
     """So a crash between the two leaves a line that says what was begun."""
-    seen = []
+    seen: list[Any] = []
     delete = TenantGroup.delete
 
     async def deleted(group, name):

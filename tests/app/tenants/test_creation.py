@@ -2,18 +2,20 @@
 
 import errno
 import getpass
+from typing import Any
 
 import msgspec
 import pytest
 
 from midstream.app.config.schema import Config
-from midstream.app.tenants import creation
 from midstream.app.tenants.creation import make_tenant
 from midstream.app.tenants.orders import TenantOrders
 from midstream.app.tenants.sent_configuration import IN_FOLDER, OF_MACHINE
 from midstream.core.errors import ConfigInvalid
 from midstream.core.field_bounds import without_bounds
-from midstream.core.type_faults import choice_of, is_struct, origin_of
+from midstream.core.type_descriptions import origin_of
+from midstream.core.type_faults import choice_of, is_struct
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.http.problems import TenantConflict
 from midstream.serving.tenants.types import TenantWish
 from tests.app.tenants.conftest import SMALL
@@ -94,7 +96,9 @@ def test_a_sent_configuration_may_train_and_probe(server):
 
 def test_every_setting_that_names_a_file_is_known():
     """A new setting of such a name is held to the rule, or the rule is told why not."""
-    kinds, seen, names = [Config], set(), set()
+    kinds: list[Any] = [Config]
+    seen: set[Any] = set()
+    names: set[str] = set()
     while kinds:
         for field in msgspec.structs.fields(kinds.pop()):
             plain, _ = without_bounds(field.type)
@@ -142,7 +146,7 @@ def test_a_full_disk_leaves_no_half_of_a_tenant(server, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(creation.KeyFile, "create", full)
+    monkeypatch.setattr(KeyFile, "create", full)
     with pytest.raises(OSError, match="No space"):
         make_tenant(server.folders, TenantWish("green", SMALL), "key:x", is_sent=True)
     assert (server.folders.names(), left_of(server.folders)) == ([], [])

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from typing import Any
 
 import pytest
 
@@ -309,7 +310,7 @@ def test_a_stop_closes_all_tenants_past_an_error_of_one(pair, monkeypatch, caplo
 
             monkeypatch.setattr(type(shop), "stop", stop)
 
-    left = []
+    left: list[Any] = []
     with pytest.raises(OSError, match="no room"):
         asyncio.run(main())
     assert (left[0].state, left[0].running) == ("closing", None)

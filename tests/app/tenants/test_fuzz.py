@@ -176,8 +176,8 @@ async def play(server, requests, seed):
         answer = await server.ask(
             method, unescaped(path), body, headers=sent, query=query, raw=path.encode(), content_type=kind
         )
-        case = seed, number, caller.whose, caller.scopes, tenant, method, path, query, body, answer.status
-        case = (*case, answer.body[:300])
+        asked = seed, number, caller.whose, caller.scopes, tenant, method, path, query, body
+        case = (*asked, answer.status, answer.body[:300])
         assert answer.status < 500 or answer.status == 503, case
         prolongs = template == SESSION_PATH and any(name == b"cookie" for name, _ in headers)  # what no session does
         assert not may or answer.status != 401 or prolongs, case

@@ -8,6 +8,7 @@ import pytest
 
 from midstream.app import opening
 from midstream.app.opening import DATA_NAME
+from midstream.app.server.opened_engine import open_with_groups
 from midstream.app.tenants import group as group_module
 from midstream.app.tenants import tenant as tenant_module
 from midstream.app.tenants.serve import TenantServer
@@ -51,7 +52,7 @@ def test_an_opening_is_given_up_between_two_steps_of_the_fold(pair, monkeypatch)
 def test_an_opening_that_hangs_is_left_behind(pair, monkeypatch, caplog):
     """The process ends after the stated time, the other tenants are closed, and the log names the one that was not."""
     begun, ends = threading.Event(), threading.Event()
-    opened = tenant_module.open_with_groups
+    opened = open_with_groups
 
     def hangs(folder, *rest, **options):
         if folder.name == "red":

@@ -1,11 +1,15 @@
 """Rows of a page that go by the visitor's own items: the newest first, another one in each row, named and rerun."""
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from midstream.core.errors import NotFound, RequestInvalid
-from midstream.core.types import LogPosition
+from midstream.core.types import LogPosition, Moment, Query
 from midstream.engine.types import Answer, Ask, SlateRefused
 from midstream.ranking.explain.rerun import rerun
+from midstream.ranking.plan import Plan
+from midstream.state.fold import Fold
 from tests.support.patience import PATIENCE_S
 from tests.support.rig import SMALL, Rig, view
 
@@ -49,11 +53,16 @@ def test_each_row_goes_by_another_item_of_the_visitor() -> None:
             assert record is not None
             assert record.query.items[-1] == each.because
             plan, fold = engine.plan(record.query.placement), engine.fold
-            again = await rerun(plan, lambda query, fold=fold, plan=plan: fold.moment(query, plan.models), record)
+            again = await rerun(plan, partial(moment_of, fold, plan), record)
             chosen = again.candidates.item_index[again.selection.chosen]
             assert fold.vocabulary.item_ids(chosen) == [item.id for item in each.items]
 
     Rig(config=SMALL).run(work)
+
+
+def moment_of(fold: Fold, plan: Plan, query: Query) -> Moment:
+    """Return what a plan reads of a fold for a query."""
+    return fold.moment(query, plan.models)
 
 
 def test_a_deleted_item_is_passed_by_and_a_session_stands_for_a_visitor_without_an_id() -> None:

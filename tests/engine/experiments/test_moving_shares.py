@@ -94,7 +94,7 @@ def equal() -> list[World]:
 def about(values: list[float], expected: float) -> bool:
     """Whether the mean of values is within three standard errors."""
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return abs(float(np.mean(values)) - expected) <= 3.0 * error
+    return bool(abs(float(np.mean(values)) - expected) <= 3.0 * error)
 
 
 def test_equal_variants_have_equal_shares_on_the_mean(equal: list[World]) -> None:

@@ -1,5 +1,8 @@
 """Rankings of users and of values: those of a plain sum over the acts, with ids that the state does not have."""
 
+import asyncio
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +12,6 @@ from msgspec.structs import replace
 from midstream.app.config.schema import ItemsSection
 from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.types import LogPosition
-from midstream.engine.lists import audiences
 from midstream.engine.lists.audiences import AudienceQuestion
 from midstream.engine.lists.value_rankings import ValueQuestion
 from midstream.events.schema import concat, cut
@@ -109,7 +111,8 @@ async def _record(rig: Rig) -> None:
 
 def _between_rows(monkeypatch, change, *, after: int) -> None:
     """Run a change in one of the turns that a ranking leaves to others, one row of users a turn."""
-    turns, real = [], audiences.asyncio.sleep
+    turns: list[Any] = []
+    real = asyncio.sleep
 
     async def sleep(seconds: float) -> None:
         turns.append(seconds)
@@ -118,7 +121,7 @@ def _between_rows(monkeypatch, change, *, after: int) -> None:
         await real(seconds)
 
     monkeypatch.setattr(users, "PACKED_AT_ONCE", 1)
-    monkeypatch.setattr(audiences.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
 
 
 @pytest.mark.parametrize("after", [1, 3, 4, 5])
@@ -143,9 +146,8 @@ def test_users_are_the_same_when_another_state_comes_into_service(monkeypatch, a
             _between_rows(patch, swap, after=after)
             found = await engine.lists.item_users(question)
         assert engine.fold is other
-        assert [(each.user_id, each.score) for each in found.users] == [
-            (user, pytest.approx(score)) for user, score in expected
-        ]
+        assert [each.user_id for each in found.users] == [user for user, _ in expected]
+        assert [each.score for each in found.users] == pytest.approx([score for _, score in expected])
 
     question = AudienceQuestion("a", 5)
     Rig(config=SMALL).run(work)

@@ -1,6 +1,7 @@
 """Lists page by page: every row once, in order, whatever happens between two pages; bounded, and refused by name."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -290,7 +291,7 @@ def test_the_walk_ends_where_retention_cut() -> None:
         for n in range(40):
             rig.now_ms = START_MS + n
             await rig.engine.record(rig.batch(view(f"i{n}")))
-        log = CutLog(rig.log, 13)
+        log: Any = CutLog(rig.log, 13)
         found = [first async for first, _ in log_walk.walk_back(log, 40, 16)]
         assert found[0] == 24
         assert found[-1] == 13

@@ -42,7 +42,9 @@ async def record(running: Instance, *events: dict[str, object]) -> None:
 
 async def shop_with_acts(running: Instance) -> None:
     """Record a catalogue, acts of many users in sessions, and take some of them back."""
-    items = [{"type": "item", "item_id": f"i{n}", "attributes": {"category": f"c{n % 3}"}} for n in range(9)]
+    items: list[dict[str, object]] = [
+        {"type": "item", "item_id": f"i{n}", "attributes": {"category": f"c{n % 3}"}} for n in range(9)
+    ]
     await record(running, *items)
     for number in range(60):
         user, item = f"u{number % 7}", f"i{number * number % 9}"

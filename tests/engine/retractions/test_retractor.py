@@ -1,6 +1,7 @@
 """Acts are found in the log and taken back: by id, and the newest of a user with an item."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +16,13 @@ from midstream.state.control.retractions import RETRACTIONS_MAX
 from tests.support.rig import SMALL, Rig
 
 CONFIG = replace(SMALL, items=ItemsSection(attributes={"category": "category"}))
+
+
+def detail_of(engine, user_id: str = "ann") -> dict[str, Any]:
+    """Return what is known of a user."""
+    found = engine.user(user_id)
+    assert found is not None
+    return dict(found)
 
 
 def act(kind, item, user="ann", event_id=None, **more):
@@ -65,7 +73,7 @@ def test_the_next_answer_does_not_go_by_it() -> None:
         assert {each.id for each in (await engine.recommend(ask)).items} == {"a", "c"}
         await engine.retractor.by_id("s1")
         assert {each.id for each in (await engine.recommend(ask)).items} == {"a", "b", "c"}
-        detail = engine.user("ann")
+        detail = detail_of(engine)
         assert (detail["recent"], detail["sessions"], detail["impressions"][0]["count"]) == ([], [[]], 1)
 
     Rig(config=replace(CONFIG, placements=(placement,))).run(work)
@@ -116,7 +124,7 @@ def test_the_newest_act_is_found_without_an_id() -> None:
         for _ in range(3):
             await engine.record(rig.batch(act("view", "lamp"), act("view", "lamp", user="bob"), act("cart", "lamp")))
             rig.now_ms += 1_000
-        times = [each["time"] for each in engine.user("ann")["recent"] if each["action"] == "view"]
+        times = [each["time"] for each in detail_of(engine)["recent"] if each["action"] == "view"]
         found = await engine.retractor.newest(asked)
         assert (found.retracted, found.events[0].time) == (1, times[-1])
         again = await engine.retractor.newest(asked)
@@ -143,7 +151,7 @@ def test_an_impression_is_found_too() -> None:
         await engine.record(rig.batch(act("view", "lamp"), act("impression", "lamp"), act("impression", "lamp")))
         found = await engine.retractor.newest(ActQuestion("ann", "impression", "lamp"))
         assert (found.retracted, found.events[0].type) == (1, "impression")
-        assert engine.user("ann")["impressions"][0]["count"] == 1
+        assert detail_of(engine)["impressions"][0]["count"] == 1
 
     Rig(config=CONFIG).run(work)
 

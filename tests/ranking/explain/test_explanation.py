@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.answers.explanations import Effect, SlateWhy
+from midstream.core.answers.explanations import Effect, ScoreParts, SlateWhy
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
 from midstream.core.traits import BOUNDED
@@ -351,7 +351,7 @@ def test_what_is_no_number_comes_last_among_the_parts_of_a_score():
     """The largest first, whatever stands beside them."""
     told = score_parts_module._largest(("a", "b", "c", "d"), (1.0, math.nan, -3.0, 2.0))
     assert list(told.items()) == [("c", -3.0), ("d", 2.0), ("a", 1.0), ("b", None)]
-    made = score_parts_module.ScoreParts("own", parts=told)
+    made = ScoreParts("own", parts=told)
     assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
 
 

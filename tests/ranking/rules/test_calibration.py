@@ -1,5 +1,7 @@
 """CalibratedSelector slates: the greedy steps of the published objective, in the shares of what the visitor acts on."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -32,7 +34,8 @@ def divergence(target, slate, smoothing):
 def greedy(scores, categories, target, options, size):
     """Return the slate of the objective: at each position the item that raises it most, the first of equal ones."""
     low, high = min(scores), max(scores)
-    span, chosen = (high - low) or 1.0, []
+    span = (high - low) or 1.0
+    chosen: list[int] = []
     for _ in range(min(size, len(scores))):
         best, most = -1, -np.inf
         for row in sorted(range(len(scores)), key=lambda row: -scores[row]):
@@ -68,7 +71,7 @@ def test_slates_are_those_of_the_formula(case, weight, smoothing, size):
     scores, tags, acted, weights = case
     options = CalibratedSelector(attribute="tags", weight=weight, smoothing=smoothing)
     taste = taste_of(packed(tags), packed(acted), weights.astype(np.float32))
-    mass = {}
+    mass: dict[Any, float] = {}
     for each, worth in zip(acted, weights.tolist(), strict=True):
         for value in each:
             mass[value] = mass.get(value, 0.0) + worth / len(each)
@@ -91,7 +94,8 @@ def test_costs_are_the_divergence_with_each_candidate():
     tags, acted = [[0], [1], [0, 1], [], [4]], [[0], [0], [1]]
     taste = taste_of(packed(tags), packed(acted), np.ones(3, np.float32))
     assert taste is not None
-    kept, above = Miscalibration(taste, 0.01), []
+    kept = Miscalibration(taste, 0.01)
+    above: list[Any] = []
     for at in (0, 3, 2):
         expected = [divergence({0: 2 / 3, 1: 1 / 3}, [tags[each] for each in (*above, row)], 0.01) for row in range(5)]
         assert kept.cost.tolist() == pytest.approx(expected)

@@ -68,7 +68,7 @@ class KeyedClient:
         self.clocks = client.engine.clocks
         self.behind = client.app._app
         self.watch = KeyWatch(self.file, self.clocks.monotonic, self.clocks.wall_ms, tokens=tokens)
-        self.merged = set()
+        self.merged: set[str] = set()
         self.users = Ids(client.engine, self.merged)
         self.gate = KeyGate(self.behind, self.watch, options, self.users)
         client.app = RequestOrigin(self.gate, options)

@@ -127,12 +127,17 @@ def test_other_processes_of_the_server_know_the_sessions(keyed):
     keyed.make("read")
     other = KeyWatch(keyed.file, keyed.clocks.monotonic, keyed.clocks.wall_ms)
     before = other.ring()
+    assert before is not None
     sent = signed_in(keyed, keyed.make("read"))
     token = sent["cookie"].partition("=")[2]
-    assert other.identify_session(before, token).scopes == {"read"}
+    known = other.identify_session(before, token)
+    assert known is not None
+    assert known.scopes == {"read"}
     keyed.ask("", "DELETE", "/console/session", headers=sent)
     keyed.clocks.look()
-    assert other.identify_session(other.ring(), token) is None
+    ring = other.ring()
+    assert ring is not None
+    assert other.identify_session(ring, token) is None
 
 
 def test_a_session_ends_by_itself(keyed):
@@ -228,7 +233,12 @@ def test_a_cookie_of_no_session_reads_no_file(keyed, monkeypatch):
     with monkeypatch.context() as counting:
         reads = []
         read = KeyFile.read
-        counting.setattr(KeyFile, "read", lambda file: reads.append(file) or read(file))
+
+        def noted(file):
+            reads.append(file)
+            return read(file)
+
+        counting.setattr(KeyFile, "read", noted)
         for _ in range(3):
             assert keyed.ask("", "DELETE", "/console/session", headers=unknown).status_code == 200
         assert not reads

@@ -5,6 +5,7 @@ import errno
 import gzip
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,12 @@ def test_file_that_is_missing_opens_no_process_that_starts_later(keyed):
     assert KeyWatch(file, clocks.monotonic, clocks.wall_ms).ring() is None
     made = file.create(KeyWish("shop", ("read",)), clocks.wall_ms(), "cli:test")
     clocks.look()
-    assert late.identify(late.ring(), made.key).stored.name == "shop"
+    ring = late.ring()
+    assert ring is not None
+    known = late.identify(ring, made.key)
+    assert known is not None
+    assert known.stored is not None
+    assert known.stored.name == "shop"
 
 
 def test_damaged_file_leaves_what_was_read(keyed):
@@ -375,7 +381,7 @@ def test_refusals_are_counted(keyed):
 
 def test_change_is_recorded_with_its_caller(keyed):
     """By a key, before it is answered; what is refused and what only reads leaves nothing."""
-    recorded = []
+    recorded: list[Any] = []
 
     async def append(batch):
         recorded.extend(json.loads(each) for each in text_column(batch, "body", np.arange(len(batch))))
@@ -410,19 +416,24 @@ def test_failed_record_does_not_hide_a_change(keyed, caplog):
     assert "audit_lost" in caplog.text
 
 
+async def writing_of(uses):
+    assert uses._writing is not None
+    await uses._writing
+
+
 def test_last_use_is_written_once_a_minute(tmp_path):
     """In a thread, for all keys of the minute; a process that starts anew goes on from it."""
     uses = KeyUses(tmp_path, "leader")
 
     async def play():
         uses.note("a", 100_000)
-        await uses._writing
+        await writing_of(uses)
         first = dict(uses_of(tmp_path))
         uses.note("b", 100_001)
         uses.note("a", 159_999)
         assert uses._writing is None
         uses.note("a", 160_000)
-        await uses._writing
+        await writing_of(uses)
         return first
 
     assert asyncio.run(play()) == {"a": 100_000}

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -214,7 +215,9 @@ def test_token_in_another_spelling_holds():
     )
     signed = f"{part(header)}.{part(claims)}".encode()
     sent = signed + b"." + part(hmac.digest(b"secret", signed, hashlib.sha256)).encode()
-    assert claims_of(sent, "secret", NOW_MS).sub == "ann"
+    claimed = claims_of(sent, "secret", NOW_MS)
+    assert claimed is not None
+    assert claimed.sub == "ann"
     assert claims_of(sent, "secret", NOW_MS + 10_000) is None
 
 
@@ -343,13 +346,13 @@ def test_merges_that_the_route_refuses_take_nothing_from_others(page):
     assert answers == [200] * 10 + [429]
 
 
-def test_accounts_of_merges_are_one_a_key_and_fill_in_an_hour():
+def test_accounts_of_merges_are_one_a_key_and_fill_in_an_hour(monkeypatch):
     """One key's pages take nothing from another's."""
     clock = [0.0]
 
     async def run():
         users = Users()
-        users.merged_max = lambda: 100
+        monkeypatch.setattr(users, "merged_max", lambda: 100)
         merges = PageMerges(users, lambda: clock[0])
         for _ in range(2):
             await merges.begin({}, "k1", f"user-{clock[0]}", ANON)
@@ -397,7 +400,8 @@ def test_merges_that_are_under_way_count():
     """Many at once are judged before the first one is in the state."""
 
     async def run():
-        merges, scopes = PageMerges(Users(), lambda: 1.0), [{} for _ in range(3)]
+        merges = PageMerges(Users(), lambda: 1.0)
+        scopes: list[dict[str, Any]] = [{} for _ in range(3)]
         for scope in scopes[:2]:
             await merges.begin(scope, "k1", "ann", ANON)
         with pytest.raises(MergeRefused):

@@ -19,7 +19,9 @@ def test_a_key_is_made_listed_rotated_and_revoked(keyed, tmp_path):
     made = keyed.post("/v1/keys/reports", wish)
     assert made.status_code == 200
     key, view = made.json()["key"], made.json()["view"]
-    assert KeyFile(tmp_path).read().keys[0].name == "reports"
+    stored = KeyFile(tmp_path).read()
+    assert stored is not None
+    assert stored.keys[0].name == "reports"
     assert (view["state"], view["scopes"], view["created_by"]) == ("live", ["read"], "anonymous")
     assert view["expires_ms"] - view["created_ms"] == 90 * 86_400_000
     assert (view["quota_per_second"], view["quota_burst"]) == (5, 9)

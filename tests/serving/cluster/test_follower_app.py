@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from midstream.core.answers.events import EventsAnswer
 from midstream.core.errors import DiskFull, Overloaded
 from midstream.engine.listeners import Listener
 from midstream.events.json.decode import decode
@@ -350,6 +351,7 @@ def test_a_process_without_keys_opens_no_other(tmp_path):
         ready = await found.ask("GET", "/health/ready")
         record = recording_at(found.passage, found.flush)
         answer = await record(json.dumps(EVENT).encode())
+        assert isinstance(answer, EventsAnswer)
         return [each.status_code for each in (users, item, nothing, ready)], answer.recorded
 
     assert run(tmp_path, play) == ([401, 401, 401, 200], 1)

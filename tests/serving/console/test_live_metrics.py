@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -133,7 +134,7 @@ def test_samples_are_those_of_the_librarys_parser(rows):
         histogram.labels(second).observe(1.5)
         plain.set(value)
     text = generate_latest(registry).decode()
-    wanted = {}
+    wanted: dict[Any, Any] = {}
     for family in text_string_to_metric_families(text):
         for each in family.samples:
             labels = tuple(sorted((name, value) for name, value in each.labels.items() if name != "process"))
@@ -166,7 +167,7 @@ class Api:
 
 def test_viewers_share_readings_and_events():
     """Ten viewers cost what one does: a reading, a look at health and a page; one at another address has its own."""
-    api = Api()
+    api: Any = Api()
 
     async def look():
         live = LiveView(api, Templates())

@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 import midstream
+from midstream.serving.access.console_session import CONSOLE_PATH
 from midstream.serving.console.pages import PAGES
-from midstream.serving.console.routes import CONSOLE_PATH
 from tests.support.patience import wait_until
 
 HOSTILE = '<img src=x onerror="alert(1)">'

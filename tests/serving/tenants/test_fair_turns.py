@@ -4,6 +4,7 @@ import asyncio
 import os
 from contextvars import ContextVar
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -280,7 +281,8 @@ def test_short_steps_behind_a_wait_take_no_turn():
 
 def test_an_answer_in_steps_is_the_answer_in_its_own_task():
     """Its result, its error, that of what it waits for, its context and its cancellation are those without turns."""
-    told, found = ContextVar("told", default=0), []
+    told = ContextVar("told", default=0)
+    found: list[Any] = []
 
     async def answer(kind):
         told.set(7)

@@ -5,6 +5,7 @@ import re
 import tracemalloc
 import unicodedata
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -42,7 +43,7 @@ def bm25(documents, query, *, prefix=True):
     counts = {item: Counter(plain(" ".join(texts))) for item, texts in documents.items() if plain(" ".join(texts))}
     lengths = {item: sum(each.values()) for item, each in counts.items()}
     asked = list(dict.fromkeys(plain(query)))
-    found = {}
+    found: dict[Any, Any] = {}
     for place, word in enumerate(asked):
         is_open = prefix and place == len(asked) - 1
         has = {}
@@ -80,7 +81,8 @@ changes = st.lists(
 @given(changes, st.lists(st.sampled_from([*WORDS, "la", "br", "none"]), min_size=1, max_size=3))
 def test_it_equals_a_scan_after_any_changes(events, query):
     """Puts, patches and deletions in any order: matches and scores of the documents as they are now."""
-    shop, documents = StillShop(SETTINGS), {}
+    shop = StillShop(SETTINGS)
+    documents: dict[str, Any] = {}
     for operation, item, title, tags in events:
         if operation == "delete":
             change(shop, item, operation="delete")
@@ -222,9 +224,12 @@ def test_one_answer_serves_equal_queries_until_a_document_changes(monkeypatch):
     """Source, filter and explanation of a slate ask the same; a change of words or availability counts at once."""
     shop, read = StillShop(SETTINGS), []
     entries_of = TextIndex._entries_of
-    monkeypatch.setattr(
-        TextIndex, "_entries_of", lambda self, word, numbers: read.append(word) or entries_of(self, word, numbers)
-    )
+
+    def noted(self, word, numbers):
+        read.append(word)
+        return entries_of(self, word, numbers)
+
+    monkeypatch.setattr(TextIndex, "_entries_of", noted)
     change(shop, "a", title="lamp")
     assert [set(searched(shop, "lamp")) for _ in range(3)] == [{"a"}] * 3
     assert read == ["lamp"]
@@ -255,6 +260,7 @@ def test_numbers_of_words_that_no_item_has_are_given_again(monkeypatch):
         assert f"i{number % 5}" in searched(shop, f"sku{number} ") or number == 33
         assert not searched(shop, f"sku{number - 5} ")
     assert shop.fold.counts()["search_word_refused"] == 0
+    assert other is not None
     mine, theirs = shop.fold.text_index.arrays(), other.text_index.arrays()
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
     assert len(mine["text_length"]) <= 12
@@ -264,8 +270,17 @@ def test_words_that_stay_are_not_touched(monkeypatch):
     """Of a changed title only the difference is taken out and put in."""
     shop, moved = StillShop(SETTINGS), []
     take, enter = TextIndex._take, TextIndex._enter
-    monkeypatch.setattr(TextIndex, "_take", lambda self, *row: moved.append("take") or take(self, *row))
-    monkeypatch.setattr(TextIndex, "_enter", lambda self, *row: moved.append("enter") or enter(self, *row))
+
+    def taking(self, *row):
+        moved.append("take")
+        return take(self, *row)
+
+    def entering(self, *row):
+        moved.append("enter")
+        return enter(self, *row)
+
+    monkeypatch.setattr(TextIndex, "_take", taking)
+    monkeypatch.setattr(TextIndex, "_enter", entering)
     change(shop, "a", title="brass lamp for a desk")
     moved.clear()
     change(shop, "a", title="steel lamp for a desk desk")

@@ -1,9 +1,12 @@
 """Rows of users in parts: heads, blocks of two pools, and the packed row that a digest covers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from midstream.core.kinds import Kind
 from midstream.events.schema import Event, build
@@ -24,7 +27,7 @@ from midstream.state.users.users import Users
 from tests.state.users.row_checks import check_blocks, check_packed
 from tests.support.events import Stream, indexed, random_events
 
-NO_CODES = {}.__getitem__
+NO_CODES = dict[str, NDArray[np.int32]]().__getitem__
 
 
 def settings_of(users_max=3, user_ring_max=3):
@@ -110,7 +113,9 @@ def test_pools_are_those_of_plain_lists(steps):
     ints, used = np.zeros((5, 8), np.int32), np.zeros(5, np.int64)
     blocks = {"ring": np.zeros((5, 4), np.int32), "seen": np.zeros((5, 2), np.int32)}
     pools = {"ring": (RING_POOL, 6), "seen": (SEEN_POOL, 7)}
-    free, taken, owned = {"ring": [], "seen": []}, {"ring": 0, "seen": 0}, {}
+    free: dict[str, list[Any]] = {"ring": [], "seen": []}
+    taken: dict[str, int] = {"ring": 0, "seen": 0}
+    owned: dict[Any, Any] = {}
     for user, what in steps:
         if what == "cold":
             release_blocks(user, ints, blocks["ring"], blocks["seen"], used)

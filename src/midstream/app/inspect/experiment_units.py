@@ -99,8 +99,9 @@ def read_units(
     slates = tuple(int((variant == number).sum()) for number in range(len(placements)))
     is_named = unit != 0
     unnamed = int((~is_named).sum())
-    named = (each[is_named] for each in (unit, variant, time_ms, is_empty, took_us))
-    exposed = exposed_units(*named, span)
+    exposed = exposed_units(
+        unit[is_named], variant[is_named], time_ms[is_named], is_empty[is_named], took_us[is_named], span
+    )
     units, first_ms = exposed.unit, exposed.first_ms
     end_ms = exposed.until_ms if span.ended_ms is None else np.minimum(exposed.until_ms, span.ended_ms)
     sums, past = np.zeros((len(names), len(units))), np.zeros((len(names), len(units)))
@@ -159,7 +160,7 @@ def exposed_units(
         variants[place[is_other]] = CROSSED
     slates, empty = (np.bincount(each, minlength=len(found)).astype(np.float64) for each in (place, place[is_empty]))
     is_timed = ~np.isnan(took_us)
-    latency = np.bincount(place[is_timed], weights=took_us[is_timed], minlength=len(found))
+    latency = np.bincount(place[is_timed], weights=took_us[is_timed], minlength=len(found)).astype(np.float64)
     timed = np.bincount(place[is_timed], minlength=len(found)).astype(np.float64)
     order = np.argsort(found)
     return ExposedUnits(

@@ -59,7 +59,9 @@ class _Vectors:
             [self.shuffled(rows[each], rows[each + 1], pairs) for each in (0, 2)]
             for pairs in (_FIRST_PAIRS, _SECOND_PAIRS)
         )
-        return [self.shuffled(*pairs, halves) for halves in (_LOW_HALVES, _HIGH_HALVES) for pairs in (low, high)]
+        return [
+            self.shuffled(pairs[0], pairs[1], halves) for halves in (_LOW_HALVES, _HIGH_HALVES) for pairs in (low, high)
+        ]
 
     def splat(self, number: Any) -> Any:  # noqa: ANN401  # as above
         """Return a vector of one number."""
