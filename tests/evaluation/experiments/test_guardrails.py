@@ -132,8 +132,9 @@ def test_one_order_hides_no_harm_of_all_others():
         assert (found.verdict, found.judged) == ("stop", "rest")
         assert found.harm == pytest.approx(0.5, abs=0.01)
         assert 0.4 < found.harm_low < found.harm
+        share = "93.0%" if largest == 1e6 else "100.0%"
         assert found.reason.startswith(
-            "revenue: one unit has 100.0% of the variant's sum; of all others revenue is 50.0% l"
+            f"revenue: one unit has {share} of the variant's sum; of all others revenue is 50.0% l"
         )
         assert "99.38% sure" in found.reason
     of_control = found_of(REVENUE, whale(5_000), means(100_000, 5_000, value=10.0))
