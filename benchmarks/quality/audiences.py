@@ -86,14 +86,14 @@ def judge_audiences(data: MovieLens, folder: Path, options: AudienceOptions) -> 
         items, users = _items(data, rng, options), _drawn(sorted(data.held_out), rng, options.asked_max)
         acted = {user: {item for _, item in own} for user, own in data.learned.items()}
         knows = {item: {user for user, own in acted.items() if item in own} for item in items}
-        ways = {
+        ways: dict[str, Ask] = {
             OURS: for_item,
             ACTIVE: lambda item: [user for user in active if user not in knows[item]][: options.k],
             CHANCE: lambda item: _chance(everyone, knows[item], rng, options.k),
         }
         wanted = {item: frozenset(user for user, own in data.held_out.items() if item in own) for item in items}
         found = {name: _of_items(ask, wanted, options.k) for name, ask in ways.items()}
-        near = {
+        near: dict[str, Ask] = {
             OURS: like_user,
             ACTIVE: lambda user: [each for each in active if each != user][: options.k],
             CHANCE: lambda user: _chance(everyone, {user}, rng, options.k),
@@ -121,7 +121,10 @@ def _items(data: MovieLens, rng: np.random.Generator, options: AudienceOptions) 
 
 
 def _drawn(names: Sequence[str], rng: np.random.Generator, most: int) -> list[str]:
-    return list(names) if len(names) <= most else sorted(rng.choice(np.array(names), most, replace=False).tolist())
+    if len(names) <= most:
+        return list(names)
+    chosen: list[str] = rng.choice(np.array(names), most, replace=False).tolist()
+    return sorted(chosen)
 
 
 def _chance(everyone: Sequence[str], known: set[str], rng: np.random.Generator, k: int) -> list[str]:
@@ -148,7 +151,7 @@ def _of_items(ask: Ask, wanted: Mapping[str, frozenset[str]], k: int) -> dict[st
 def _of_users(ask: Ask, users: Sequence[str], held_out: Mapping[str, frozenset[str]]) -> dict[str, list[float]]:
     """Return how much of what was held out is common to a user and those who are ranked, on average."""
     nothing = frozenset[str]()
-    means = []
+    means: list[float] = []
     for user in users:
         own = held_out[user]
         others = [held_out.get(each, nothing) for each in ask(user)]

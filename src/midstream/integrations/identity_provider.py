@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from midstream.core.errors import ExtraMissing, StoreUnavailable
 from midstream.core.tracebacks import raised_of
@@ -204,12 +204,16 @@ class IdentityProvider:
         if len(document) > DOCUMENT_BYTES_MAX:
             message = f"the set of keys has more than {DOCUMENT_BYTES_MAX:,} bytes"
             raise ValueError(message)
-        told = json.loads(document)
-        listed = told.get("keys") if isinstance(told, dict) else None
+        told: object = json.loads(document)
+        listed = cast("Mapping[str, object]", told).get("keys") if isinstance(told, dict) else None
         if not isinstance(listed, list):
             message = "the document has no list of keys"
             raise ValueError(message)  # noqa: TRY004  a wrong document is a wrong value
-        usable = (self._public_key(each) for each in listed[:KEYS_MAX] if isinstance(each, dict))
+        usable = (
+            self._public_key(cast("dict[str, Any]", each))
+            for each in cast("list[object]", listed)[:KEYS_MAX]
+            if isinstance(each, dict)
+        )
         found = {each.name: each for each in usable if each is not None}
         if not found:
             message = "the document has no public key for signatures of a kind that is known"

@@ -75,14 +75,14 @@ def list_items(folder: Path, config: Config, asked: ItemListing, wanted: PageRan
         LogDamaged: The log cannot be trusted.
     """
     query = [*_given(filter=asked.filter), *_each("fields", asked.fields)]
-    listed = _List(ItemPage, "/v1/items", query, lambda lists, *at: lists.items(asked, *at))
+    listed = _List(ItemPage, "/v1/items", query, lambda lists, after, most: lists.items(asked, after, most))
     return _collected(folder, config, listed, wanted)
 
 
 def list_users(folder: Path, config: Config, asked: UserListing, wanted: PageRange) -> UserPage:
     """Return the users who pass a filter, the one seen last first; errors as of ``list_items``."""
     query = [*_given(filter=asked.filter), *_each("fields", asked.fields)]
-    listed = _List(UserPage, "/v1/users", query, lambda lists, *at: lists.users(asked, *at))
+    listed = _List(UserPage, "/v1/users", query, lambda lists, after, most: lists.users(asked, after, most))
     return _collected(folder, config, listed, wanted)
 
 
@@ -94,7 +94,7 @@ def list_events(folder: Path, config: Config, asked: EventListing, wanted: PageR
     """
     query = [*_each("type", asked.types), *_times(asked.since_ms, asked.until_ms)]
     path = f"/v1/users/{quote(asked.user_id, safe='')}/events"
-    listed = _List(EventPage, path, query, lambda lists, *at: lists.events(asked, *at))
+    listed = _List(EventPage, path, query, lambda lists, after, most: lists.events(asked, after, most))
     return _collected(folder, config, listed, wanted)
 
 
@@ -102,7 +102,7 @@ def list_slates(folder: Path, config: Config, asked: RequestListing, wanted: Pag
     """Return served slates, the newest first; errors as of ``list_items``."""
     named = _given(user_id=asked.user_id, placement=asked.placement)
     query = [*named, *_times(asked.since_ms, asked.until_ms)]
-    listed = _List(RequestPage, "/v1/requests", query, lambda lists, *at: lists.requests(asked, *at))
+    listed = _List(RequestPage, "/v1/requests", query, lambda lists, after, most: lists.requests(asked, after, most))
     return _collected(folder, config, listed, wanted)
 
 
@@ -132,7 +132,7 @@ def _collected(folder: Path, config: Config, listed: _List[Page], wanted: PageRa
         async def made(cursor: str | None, limit: int) -> Page:
             return await listed.make(lists, cursor, limit)
 
-        return _joined(listed, wanted, lambda *at: runner.run(made(*at)))
+        return _joined(listed, wanted, lambda cursor, limit: runner.run(made(cursor, limit)))
 
 
 def _joined(listed: _List[Page], wanted: PageRange, ask: Callable[[str | None, int], Page]) -> Page:

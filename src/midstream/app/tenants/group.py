@@ -296,15 +296,16 @@ class TenantGroup:
         tenant = self._known(name)
         async with tenant.changing:
             self._require_there(tenant)
-            gone: Path | None = None
+            is_gone = False
             try:
                 await tenant.close("closing", "it is being deleted", self._wait_s_max)
                 gone = await asyncio.to_thread(self._discard, name)
+                is_gone = True
             except FolderLocked as error:
                 right = "End that process before; the folder is where it was."
                 raise TenantConflict((Fault("/name", f"{error}.", right, PAGE),)) from error
             finally:
-                if gone is None:
+                if not is_gone:
                     tenant.stay_closed("its deletion was not made")
             self.apps.pop(name)
         async with self._removing:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
@@ -152,7 +152,7 @@ class TenantOrders:
         if told is not None:
             return msgspec.json.decode(told, type=TenantView)
         with self._changing(method, f"/v1/tenants/{{name}}/{path.rpartition('/')[2]}", name):
-            content = msgspec.structs.asdict(self._folders.read(name)) | dict(changed)
+            content: dict[str, Any] = msgspec.structs.asdict(self._folders.read(name)) | dict(changed)
             self._folders.write(name, TenantFile(**content))
         return self._closed(name)
 

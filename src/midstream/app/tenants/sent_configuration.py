@@ -8,7 +8,7 @@ machine. So is a training or a probe that takes more of what all tenants share t
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -55,10 +55,10 @@ def _faults(value: object, path: Steps) -> Iterator[Fault]:
         for name in value.__struct_fields__:
             yield from _of_field(name, getattr(value, name), (*path, name))
     elif isinstance(value, tuple):
-        for number, each in enumerate(value):
+        for number, each in enumerate(cast("tuple[object, ...]", value)):
             yield from _faults(each, (*path, number))
     elif isinstance(value, Mapping):
-        for key, each in value.items():
+        for key, each in cast("Mapping[object, object]", value).items():
             yield from _faults(each, (*path, str(key)))
 
 

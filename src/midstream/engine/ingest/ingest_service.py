@@ -12,10 +12,10 @@ hand it over here. Of each batch this service guarantees:
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -85,9 +85,9 @@ class EventRecorder(Protocol):
         """Return whether this engine made a request id. Any thread may call it."""
         ...
 
-    async def record(
+    def record(
         self, batch: EventBatch, guard: InputGuard | None = None, *, within_s: float | None = None
-    ) -> Recorded:
+    ) -> Coroutine[Any, Any, Recorded]:
         """Make events durable and apply them, each id once; ``TimeoutError`` where that is not known in time."""
         ...
 

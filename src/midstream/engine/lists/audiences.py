@@ -127,8 +127,9 @@ def _scores(
 ) -> NDArray[np.float64]:
     """Return the sum of what the items of each user's last acts are worth, 0 where the user is none to be ranked."""
     users = fold.users
-    items, added = rows["ring_item"], rows["added"]
-    held = np.arange(items.shape[1]) < added[:, None]
+    items: NDArray[np.int32] = rows["ring_item"]
+    added: NDArray[np.int64] = rows["added"]
+    held: NDArray[np.bool_] = np.less(np.arange(int(items.shape[1])), added[:, None])
     weights = np.maximum(users.weights_of({}), 0.0)[rows["ring_action"]]
     scores: NDArray[np.float64] = (worth[np.where(held, items, 0)] * weights * held).sum(axis=1)
     if not acted:

@@ -10,10 +10,10 @@ contents. So after such a change nothing is read until the log has moved past th
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -83,7 +83,7 @@ class SinkEngine(Protocol):
         """The log in service."""
         ...
 
-    async def record(self, batch: EventBatch) -> Recorded:
+    def record(self, batch: EventBatch) -> Coroutine[Any, Any, Recorded]:
         """Make events durable and apply them."""
         ...
 

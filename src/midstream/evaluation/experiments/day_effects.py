@@ -11,6 +11,8 @@ Reference: W. G. Cochran, "Some methods for strengthening the common chi-square 
 of two variants.
 """
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,19 +38,19 @@ def rates_within_days(units: Counts, successes: Counts) -> tuple[Real, Real]:
     of_day, of_variant = units.sum(axis=1), units.sum(axis=0)
     total = int(of_day.sum())
     if not total:
-        return np.full(units.shape[1], np.nan), np.zeros(units.shape[1])
+        return np.full(len(of_variant), np.nan), np.zeros(len(of_variant))
     share = units / np.maximum(of_day, 1)[:, None]
     system = np.diag(of_variant.astype(np.float64)) - units.T @ share
     link, centre = _LINK * np.eye(units.shape[1]), np.eye(units.shape[1]) - 1.0 / units.shape[1]
     # Differences of variants alone count. The mode that all variants share is 1 / _LINK in a plain inverse: products
     # would cancel it with an error above the differences from some 10,000 units on. Raised to ``total`` and projected
     # out, it changes no difference, since ones are an eigenvector of ``system``.
-    inverse = centre @ np.linalg.inv(system + link + total / units.shape[1]) @ centre
+    inverse = cast("Real", centre @ np.linalg.inv(system + link + total / units.shape[1]) @ centre)
     of_unit = _variance(successes.sum(axis=1), of_day)
     spread = centre @ (np.diag(of_unit @ units) - units.T @ (share * of_unit[:, None]) + link) @ centre
-    covariance = inverse @ spread @ inverse / _variance(successes.sum(), total)
-    effect = inverse @ (successes.sum(axis=0) - share.T @ successes.sum(axis=1))
-    rate = successes.sum() / total + effect - (of_variant @ effect) / total
+    covariance = cast("Real", inverse @ spread @ inverse / _variance(successes.sum(), total))
+    effect = cast("Real", inverse @ (successes.sum(axis=0) - share.T @ successes.sum(axis=1)))
+    rate = cast("Real", successes.sum() / total + effect - (of_variant @ effect) / total)
     return np.where(of_variant > 0, np.clip(rate, 0.0, 1.0), np.nan), _equivalent_units(covariance, of_variant)
 
 

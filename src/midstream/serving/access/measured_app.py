@@ -20,3 +20,4 @@ class Measured(Protocol):
         An app that only looks at a request returns what the app behind it returns: a coroutine of its own would be
         entered again with each step of the answer.
         """
+        ...

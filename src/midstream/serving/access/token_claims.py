@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from midstream.core.errors import Fault
@@ -59,10 +59,10 @@ def _values(claims: Mapping[str, Any], path: str) -> list[str]:
     if found is None:
         found = claims
         for name in path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
+            found = cast("Mapping[str, Any]", found).get(name) if isinstance(found, Mapping) else None
     if isinstance(found, str):
         return found.split()
-    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return [each for each in cast("list[object]", found) if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _printable(subject: str) -> str:

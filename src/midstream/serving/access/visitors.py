@@ -64,15 +64,15 @@ class KnownUsers(Protocol):
 class NoUsers:
     """Ids of a port that has no users."""
 
-    def is_merged(self, _user_id: str) -> bool:
+    def is_merged(self, user_id: str) -> bool:
         """Return that no id stands for another user."""
         return False
 
-    def is_known(self, _user_id: str) -> bool:
+    def is_known(self, user_id: str) -> bool:
         """Return that no event named it."""
         return False
 
-    def merged_count(self, _user_id: str) -> int:
+    def merged_count(self, user_id: str) -> int:
         """Return that no id stands for it."""
         return 0
 

@@ -1,6 +1,6 @@
 """Routes of API keys: list, make, rotate, revoke."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -87,7 +87,7 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         """All keys in the order in which they were made, without their secrets; revoked and expired ones among them."""
         query_fields(request.scope, ())
         stored = read_or_changed(_file(data).read)
-        uses = {} if data is None else uses_of(data.root)
+        uses: Mapping[str, int] = {} if data is None else uses_of(data.root)
         return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, engine.clock(), uses))))
 
     @app.post(_ONE, name="create key", openapi_extra=_making(_BODY))

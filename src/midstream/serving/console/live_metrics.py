@@ -75,7 +75,7 @@ class ConsoleFigures:
     memory: Sequence[TableMemory]
     gauges: Mapping[str, float]
     """Gauges without labels, by name without ``midstream_``."""
-    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
     """Requests a second, events a second, p99 in ms: one value for each reading, the oldest first."""
 
 
@@ -144,7 +144,7 @@ class LiveMetrics:
         if before is not None:
             self._history.append((figures.requests_per_second, figures.events_per_second, _slowest(figures.routes)))
         columns = tuple(zip(*self._history, strict=True)) or ((), (), ())
-        history = dict(zip(("requests", "events", "p99_ms"), columns, strict=True))
+        history: dict[str, Sequence[float]] = dict(zip(("requests", "events", "p99_ms"), columns, strict=True))
         self._figures = ConsoleFigures(
             figures.time_ms,
             figures.events_per_second,
@@ -204,7 +204,7 @@ def _routes(now: Samples, then: Samples, seconds: float) -> list[RouteFigures]:
     for told, rate in _rates(now, then, "midstream_requests_total", seconds):
         if told["status"] >= "500":
             failed[told["route"]] += rate
-    found = []
+    found: list[RouteFigures] = []
     for route, counts in buckets.items():
         counts.sort()
         if counts[-1][1] > 0 and not route.startswith("/console"):

@@ -32,6 +32,11 @@ SECTIONS = (
 _YEAR_10000_MS = 253_402_300_800_000
 
 
+def _step(text: object) -> str:
+    """Return a text as one step of a path."""
+    return quote(str(text), safe="")
+
+
 class Templates:
     """Renders pages."""
 
@@ -48,19 +53,28 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(
-            time=time_text,
-            number=short_number,
-            size=short_bytes,
-            chart=line_chart,
-            pretty=pretty,
-            step=lambda text: quote(str(text), safe=""),
-            percent=percent,
-            hour=hour_text,
-            outcome_charts=outcome_charts,
-        )
-        self._environment.globals.update(sections=sections, outcome_figures=FIGURES, bar_width=BAR_WIDTH)
-        self._environment.globals.update(plot_width=WIDTH, plot_height=HEIGHT, plot_left=LEFT, plot_right=WIDTH - RIGHT)
+        filters: dict[str, Any] = {
+            "time": time_text,
+            "number": short_number,
+            "size": short_bytes,
+            "chart": line_chart,
+            "pretty": pretty,
+            "step": _step,
+            "percent": percent,
+            "hour": hour_text,
+            "outcome_charts": outcome_charts,
+        }
+        shown: dict[str, Any] = {
+            "sections": sections,
+            "outcome_figures": FIGURES,
+            "bar_width": BAR_WIDTH,
+            "plot_width": WIDTH,
+            "plot_height": HEIGHT,
+            "plot_left": LEFT,
+            "plot_right": WIDTH - RIGHT,
+        }
+        self._environment.filters.update(filters)
+        self._environment.globals.update(shown)
 
     def render(self, template: str, base: str, values: Mapping[str, Any]) -> str:
         """Return the text of a page; ``base`` is what stands before ``/console`` in every link."""

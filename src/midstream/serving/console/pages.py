@@ -40,7 +40,7 @@ class ConsolePage:
     """A template and what it shows."""
 
     template: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     status: int = 200
 
 
@@ -155,7 +155,7 @@ async def outcomes(api: ApiReader, at: PageAddress) -> ConsolePage:
     found = await api.get("/v1/online-metrics")
     by, placement = at.query.get("by", ""), at.query.get("placement", "")
     by = by if by in SHOWN else next(iter(SHOWN))
-    hours = found.body["hours"] if found.is_good else []
+    hours: list[dict[str, Any]] = found.body["hours"] if found.is_good else []
     points = time_points(hours, placement, by, found.body["now"], found.body["settle_ms"]) if hours else []
     names = [each["placement"] for each in hours if each["placement"]]
     plots = time_plots(points, by) if points else []

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPMethod, HTTPStatus
 from pathlib import Path
@@ -58,7 +58,7 @@ class AuditFile:
         self._wall_ms = wall_ms
 
     @asynccontextmanager
-    async def recorded(self, who: str, address: str, method: str, route: str, tenant: str) -> AsyncIterator[None]:
+    async def recorded(self, who: str, address: str, method: str, route: str, tenant: str) -> AsyncGenerator[None]:
         """Record a change that is made in the block: that it begins, and how it ended.
 
         Raises:
@@ -77,7 +77,7 @@ class AuditFile:
 
 
 @contextmanager
-def recorded_change(path: Path, begun: TenantChange, now_ms: Callable[[], int]) -> Iterator[None]:
+def recorded_change(path: Path, begun: TenantChange, now_ms: Callable[[], int]) -> Generator[None]:
     """Record a change that is made in the block by a command: that it begins, and how it ended.
 
     Raises:

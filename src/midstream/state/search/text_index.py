@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -395,7 +395,7 @@ class TextIndex:
 
 def _texts(value: object) -> list[str]:
     """Return the texts of a list; of anything else none."""
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    return [each for each in cast("list[object]", value) if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def _cut(text: bytes, lengths: Sequence[int]) -> Iterator[str]:
