@@ -123,8 +123,7 @@ def _items(data: MovieLens, rng: np.random.Generator, options: AudienceOptions) 
 def _drawn(names: Sequence[str], rng: np.random.Generator, most: int) -> list[str]:
     if len(names) <= most:
         return list(names)
-    chosen: list[str] = rng.choice(np.array(names), most, replace=False).tolist()
-    return sorted(chosen)
+    return sorted(names[int(at)] for at in rng.choice(len(names), most, replace=False))
 
 
 def _chance(everyone: Sequence[str], known: set[str], rng: np.random.Generator, k: int) -> list[str]:
