@@ -123,7 +123,8 @@ def _items(data: MovieLens, rng: np.random.Generator, options: AudienceOptions) 
 def _drawn(names: Sequence[str], rng: np.random.Generator, most: int) -> list[str]:
     if len(names) <= most:
         return list(names)
-    return sorted(names[int(at)] for at in rng.choice(len(names), most, replace=False))
+    chosen: list[str] = [names[int(at)] for at in rng.choice(len(names), most, replace=False)]
+    return sorted(chosen)
 
 
 def _chance(everyone: Sequence[str], known: set[str], rng: np.random.Generator, k: int) -> list[str]:

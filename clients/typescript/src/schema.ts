@@ -713,7 +713,7 @@ export interface components {
             available: boolean;
             in_catalogue: boolean;
             attributes: {
-                [key: string]: string;
+                [key: string]: unknown;
             };
             counts: {
                 [key: string]: {
@@ -728,7 +728,7 @@ export interface components {
         UserDetail: {
             user_id: string;
             attributes: {
-                [key: string]: string;
+                [key: string]: unknown;
             };
             counts: {
                 [key: string]: number;
@@ -798,15 +798,15 @@ export interface components {
             operation?: string;
             /** @default null */
             attributes?: {
-                [key: string]: string;
+                [key: string]: unknown;
             } | null;
             /** @default null */
             context?: {
-                [key: string]: string;
+                [key: string]: unknown;
             } | null;
             /** @default null */
             content?: {
-                [key: string]: string;
+                [key: string]: unknown;
             } | null;
             /** @default  */
             content_base64?: string;
@@ -1371,7 +1371,7 @@ export interface components {
             available: boolean;
             in_catalogue: boolean;
             attributes: {
-                [key: string]: string;
+                [key: string]: unknown;
             };
         };
         /**
@@ -1396,7 +1396,7 @@ export interface components {
                 [key: string]: number;
             };
             attributes: {
-                [key: string]: string;
+                [key: string]: unknown;
             };
         };
         /**

@@ -17,7 +17,7 @@ ONLINE_PATH = "/v1/online-metrics"
 def add_online_routes(app: FastAPI, online: "OnlineFiguring | None") -> None:
     """Add the route of online metrics."""
 
-    @app.get(ONLINE_PATH, name="get online metrics", openapi_extra=plain_operation("Figures of the newest round."))
+    @app.get(ONLINE_PATH, name="get online metrics", openapi_extra=plain_operation("Figures of the newest round.", 404))
     async def get_online_metrics(request: Request) -> Response:
         """Figures of slates over windows of log time, by placement, tier, model and segment, and their drift."""
         query_fields(request.scope, ())

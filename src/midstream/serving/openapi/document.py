@@ -431,7 +431,9 @@ def _encoded_schemas() -> bytes:
 
 
 def _deadline(kind: type) -> Document:
-    """Return the schema of the types that msgspec does not describe: arrays, and deadlines."""
+    """Return the schema of the types that msgspec does not describe: any value, arrays, and deadlines."""
+    if kind is object:
+        return {"description": "Any value."}
     if kind is np.ndarray:
         return {"type": "array", "items": {}, "description": "Numbers, in as many dimensions as it has."}
     return {"type": "string", "minLength": 1, "maxLength": 64}
