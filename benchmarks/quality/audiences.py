@@ -129,7 +129,8 @@ def _drawn(names: Sequence[str], rng: np.random.Generator, most: int) -> list[st
 
 def _chance(everyone: Sequence[str], known: set[str], rng: np.random.Generator, k: int) -> list[str]:
     order = rng.permutation(len(everyone)).tolist()
-    return [everyone[at] for at in order if everyone[at] not in known][:k]
+    found: list[str] = [everyone[int(at)] for at in order]
+    return [each for each in found if each not in known][:k]
 
 
 def _of_items(ask: Ask, wanted: Mapping[str, frozenset[str]], k: int) -> dict[str, list[float]]:
