@@ -90,7 +90,9 @@ def watched(slates: Slates) -> RunningUnits:
         acts = some[:ACTS]
         count = len(acts)
         amounts = slates.value[start : start + count]
-        units.count(acts, UnitActs(Askers(acts, none[:count]), column[:count], amounts, time_ms[:count], np.arange(count)))
+        units.count(
+            acts, UnitActs(Askers(acts, none[:count]), column[:count], amounts, time_ms[:count], np.arange(count))
+        )
         while units.shrink(ROWS_MAX):
             pass
     return units

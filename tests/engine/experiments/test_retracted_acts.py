@@ -172,6 +172,19 @@ def test_a_sum_of_no_values_is_nothing() -> None:
     assert not units.table().columns[[NAMES.index("purchase"), NAMES.index(VALUE)]].any()
 
 
+def test_no_act_is_subtracted_from_a_unit_that_is_younger() -> None:
+    """A merge was forgotten, so the act is no longer that of the unit that counted it: the other one loses nothing."""
+    one, other = np.array([1], dtype=np.uint64), np.array([2], dtype=np.uint64)
+    value, position, variant = np.array([9.0]), np.array([7]), np.zeros(1, dtype=np.int16)
+    units = RunningUnits(0, NAMES, 2, 40)
+    units.expose(other, variant, slates_at(other, variant, 1))
+    units.unite(one, other)
+    units.count(other, acts_at(other, value, 2, position))
+    units.expose(one, variant, slates_at(one, variant, 5))
+    assert not units.take_back(one, acts_at(one, value, 2, position))
+    assert (units.table().columns >= 0.0).all()
+
+
 def test_counted_acts_are_bounded_by_positions() -> None:
     """Those of the newest positions are remembered, older ones are not; each is found once."""
     counted = CountedActs(1 << 20)

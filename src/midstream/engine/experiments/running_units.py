@@ -160,7 +160,8 @@ class RunningUnits:
         chosen = self.counted.remove(told.position) & (row >= 0)
         if self.halvings:
             chosen &= (told.askers.user == units) | (told.askers.user == 0)
-        chosen &= ~self._is_partial[row]
+        # Nothing is counted before a unit's first slate: an older act was another unit's, of a merge forgotten since.
+        chosen &= ~self._is_partial[row] & (told.time_ms >= self._first_ms[row])
         if not chosen.any():
             return False
         row, value = row[chosen], self._sums[self._columns[VALUE]]
