@@ -50,14 +50,12 @@ class CountedActs:
         Args:
             position: Of each, (n,), distinct.
         """
-        found = np.zeros(len(position), dtype=np.bool_)
-        for at, each in enumerate(position.tolist()):
-            bits = self._chunks.get(each >> _CHUNK_BITS)
-            if bits is None:
-                continue
-            place, bit = (each & _WITHIN) >> 3, np.uint8(1 << (each & 7))
-            found[at] = bool(bits[place] & bit)
-            bits[place] &= ~bit
+        found, chunk = np.zeros(len(position), dtype=np.bool_), position >> _CHUNK_BITS
+        for number in set(chunk.tolist()) & self._chunks.keys():
+            mine, bits = chunk == number, self._chunks[number]
+            within = position[mine] & _WITHIN
+            found[mine] = (bits[within >> 3] & _bit_of(within)) != 0
+            np.bitwise_and.at(bits, within >> 3, ~_bit_of(within))
         return found
 
 

@@ -296,15 +296,14 @@ class ExperimentWatch:
             self._merged.skip(fold.vocabulary.aliases)  # no unit is kept yet
         self._watched = {name: each for name, each in self._watched.items() if name in running}
         units_max = max(UNITS_MIN, self._units_max // max(1, len(running)))
-        for each in self._watched.values():
-            each.units.units_max = units_max
-            each.units.counted.positions_max = POSITIONS_MAX // len(running)
         for name in sorted(fresh):
             told = running[name]
             names, count, is_first_day = self._numbers.names, len(told.variants), told.allocation != "fixed"
             units = RunningUnits(told.began_ms, names, count, units_max, is_first_day=is_first_day)
-            units.counted.positions_max = POSITIONS_MAX // len(running)
             self._watched[name] = _Watched(told, metrics[name], units, self._position)
+        for each in self._watched.values():
+            each.units.units_max = units_max
+            each.units.counted.positions_max = POSITIONS_MAX // len(running)
 
     async def _read(self, upto: LogPosition) -> bool:
         """Count what is new in the log; return whether that was all."""
