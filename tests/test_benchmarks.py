@@ -289,10 +289,7 @@ def test_a_tree_is_built_once_and_a_program_is_taken_as_it_is(engines, tmp_path)
 def test_a_server_of_another_project_ends_with_its_block(engines, tmp_path):
     """It is ended by its own process id; one that does not start is named with its last lines."""
     port = engines.engine_peers.free_port()
-    # A shell has what it starts in the background ignore the signal, and children of that as well.
-    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import http.server as server; "
-    listens += f"server.HTTPServer(('127.0.0.1', {port}), server.SimpleHTTPRequestHandler).serve_forever()"
-    command = [sys.executable, "-c", listens]
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
     with engines.engine_peers.running(command, tmp_path, port, "/") as server:
         assert server.process.poll() is None
     assert server.process.poll() is not None

@@ -22,7 +22,6 @@ from uvicorn.server import ServerState
 
 from midstream.app.config.schema import Config, ItemsSection, Placement
 from midstream.app.opening import Outside, accept_of, open_running
-from midstream.core.durations import Duration
 from midstream.engine.instance import Instance
 from midstream.engine.snapshots.options import SnapshotsSection
 from midstream.events import wire
@@ -43,7 +42,6 @@ ATTRIBUTES: dict[str, wire.AttributeKind] = {
 }
 HOME = Placement(
     name="home",
-    deadline=Duration("1m"),
     filter="item.available and (item.fresh or item.price <= context.budget)",
     exclude={"purchase": "30d", "impression": 5},
     features=("views", "dear", "mine", "said"),

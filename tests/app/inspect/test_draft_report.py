@@ -14,6 +14,7 @@ from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
 from midstream.app.operate.shown_experiment import shown_experiment
 from midstream.cli.app import main
+from midstream.engine.recommender import Recommender
 from midstream.experiments.documents import Experiment, RampStep, Variant
 from midstream.experiments.metrics import ExperimentMetric
 from midstream.experiments.routing import experiments_in
@@ -113,15 +114,20 @@ def test_a_report_without_slates_claims_nothing() -> None:
     assert "2 slates are left out" in "\n".join(draft_lines(found, "odd"))
 
 
+def click_of(shop: Recommender, user: str) -> dict[str, object]:
+    """Return a click of a user on what ``even`` drafted first, in a slate that is made for it."""
+    answer = shop.recommend("home", user_id=user)
+    team, _ = teams_in(record_of(shop, answer).items, TEAMS)
+    item = answer.items[team.tolist().index(1)].id
+    return {"type": "click", "user_id": user, "item_id": item, "request_id": answer.request_id}
+
+
 def clicked(folder: Path) -> None:
     """Run a shop in which every user views what ``even`` drafted first, through the slate."""
     with opened(folder) as shop:
         started(shop)
         for user in USERS[:24]:
-            answer = shop.recommend("home", user_id=user)
-            team, _ = teams_in(record_of(shop, answer).items, TEAMS)
-            item = answer.items[team.tolist().index(1)].id
-            shop.record({"type": "click", "user_id": user, "item_id": item, "request_id": answer.request_id})
+            shop.record(click_of(shop, user))
         shop.recommend("home", session_id="quiet")
 
 

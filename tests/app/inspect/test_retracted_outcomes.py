@@ -9,17 +9,15 @@ import pytest
 
 import midstream
 from midstream.app.estimate.logged_slates import logged_slates, rewards_by_place
-from midstream.app.inspect.draft_report import TeamPreference
 from midstream.app.inspect.experiment_units import ExperimentSpan, ExperimentUnits, read_units
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of
-from midstream.app.operate.shown_experiment import shown_experiment
 from midstream.core.types import LogPosition
 from midstream.experiments.metrics import VALUE
 from midstream.experiments.routing import experiments_in
-from midstream.ranking.drafted_slate import teams_in
+from tests.app.inspect.test_draft_report import click_of, report_in
 from tests.engine.experiments.test_experimenting import USERS
-from tests.engine.experiments.test_interleaved import TEAMS, opened, record_of, started
+from tests.engine.experiments.test_interleaved import opened, started
 from tests.support.fakes.rebuilds import write_config
 
 HOME = '[[placements]]\nname = "home"\nslate_size = 5\ndeadline = "1m"\n[[placements.sources]]\nkind = "popular"\n'
@@ -83,28 +81,17 @@ def test_a_vote_goes_with_the_act_it_was_made_of(tmp_path: Path) -> None:
     with opened(tmp_path) as shop:
         started(shop)
         for user in USERS[:12]:
-            answer = shop.recommend("home", user_id=user)
-            team, _ = teams_in(record_of(shop, answer).items, TEAMS)
-            item = answer.items[team.tolist().index(1)].id
-            act = {"type": "click", "user_id": user, "item_id": item, "request_id": answer.request_id}
-            shop.record({**act, "event_id": f"of-{user}"})
+            shop.record({**click_of(shop, user), "event_id": f"of-{user}"})
     wins, credit = [], []
     for gone in ((), USERS[:5], USERS[5:12]):
         with midstream.open(tmp_path) as shop:
             for user in gone:
                 assert shop.retract(f"of-{user}").retracted == 1
-        found = preference_in(tmp_path)
+        found = report_in(tmp_path).preferences[0]
         wins.append(found.wins)
         credit.append(found.difference)
     assert wins == [12, 7, 0]
     assert credit[0] > credit[1] > credit[2] == 0.0
-
-
-def preference_in(folder: Path) -> TeamPreference:
-    """Return the preference by the primary metric."""
-    found = shown_experiment(folder, config_of(folder), "mix").drafts
-    assert found is not None
-    return found.preferences[0]
 
 
 def test_an_estimate_goes_by_the_rewards_that_stand(tmp_path: Path) -> None:

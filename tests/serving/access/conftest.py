@@ -121,9 +121,9 @@ def client(make_client, engine, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def short_streams(monkeypatch):
-    """The stream of live figures ends before its first ones: a test reads an answer to its end."""
-    monkeypatch.setattr(console_routes, "STREAM_S_MAX", 1)
+def ended_streams(monkeypatch):
+    """The stream of live figures ends when it begins: a test that reads it to its end would wait for a minute."""
+    monkeypatch.setattr(console_routes, "STREAM_S_MAX", 0)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import NOBODY, KeyWatch, KnownKey
 from midstream.serving.access.key_uses import KeyUses, uses_of
 from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
-from midstream.serving.console import routes
 from tests.serving.access.conftest import KeyedClient
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
@@ -33,18 +32,11 @@ def path_of(template):
     return re.sub(r"\{[^}]*\}", "x", template)
 
 
-@pytest.fixture
-def ended_streams(monkeypatch):
-    """Streams of figures that end when they begin: each would go on for a minute."""
-    monkeypatch.setattr(routes, "STREAM_S_MAX", 0)
-
-
 def test_without_a_key_made_nobody_is_asked_for_one(keyed):
     """A folder in which no key was ever made is as before."""
     assert keyed.ask("", "GET", "/v1/placements").status_code == 200
 
 
-@pytest.mark.usefixtures("ended_streams")
 def test_every_route_needs_a_key_once_there_is_one(keyed):
     """But health; the snapshots of nodes have a key of their own."""
     admin = keyed.make("admin")
@@ -63,7 +55,6 @@ def test_every_route_needs_a_key_once_there_is_one(keyed):
             assert keyed.ask(admin, method, path_of(path), {}, raises=False).status_code != 401
 
 
-@pytest.mark.usefixtures("ended_streams")
 def test_each_scope_opens_its_routes_alone(keyed):
     """All other scopes together do not open a route, and its own one does."""
     without = {needed: keyed.make(*(each for each in SCOPES if each not in {needed, ADMIN})) for needed in SCOPES}

@@ -28,7 +28,7 @@ from midstream.core.errors import DOCUMENTATION_PATH, Fault
 from midstream.core.nearest import nearest
 from midstream.engine.experiments.live_report import LiveReport
 from midstream.engine.experiments.views import ExperimentList, ExperimentView, HoldoutView
-from midstream.engine.requests.schema import PAGE, BatchBody
+from midstream.engine.requests.schema import PAGE, BatchBody, Deadline
 from midstream.events.wire import WireEvent
 from midstream.ranking.record.served import ServedRecord
 from midstream.serving.access.key_views import KeyList, NewKey
@@ -423,20 +423,21 @@ def _encoded_schemas() -> bytes:
         *_PAGES_OF_LISTS,
         RetractionAnswer,
     )
-    found: Document = msgspec.json.schema_components(types, schema_hook=_deadline, ref_template=_REF)[1]
+    found: Document = msgspec.json.schema_components(types, schema_hook=_undescribed, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS
     found["EventPage"]["properties"]["events"]["items"] = ref("LoggedEvent")
     return msgspec.json.encode(found)
 
 
-def _deadline(kind: type) -> Document:
-    """Return the schema of the types that msgspec does not describe: any value, arrays, and deadlines."""
-    if kind is object:
-        return {"description": "Any value."}
-    if kind is np.ndarray:
-        return {"type": "array", "items": {}, "description": "Numbers, in as many dimensions as it has."}
-    return {"type": "string", "minLength": 1, "maxLength": 64}
+def _undescribed(kind: type) -> Document:
+    """Return the schema of a type that msgspec does not describe; ``KeyError`` for one that is not known here."""
+    known: dict[type, Document] = {
+        object: {"description": "Any value."},
+        np.ndarray: {"type": "array", "items": {}, "description": "Numbers, in as many dimensions as it has."},
+        Deadline: {"type": "string", "minLength": 1, "maxLength": 64},
+    }
+    return known[kind]
 
 
 def _how() -> list[Document]:
