@@ -1,5 +1,6 @@
 """A snapshot is whole and right, or it is refused and an older one serves."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -174,6 +175,43 @@ def test_a_snapshot_that_is_not_finished_is_no_snapshot(tmp_path: Path, monkeypa
     monkeypatch.undo()
     snapshots.prune(tmp_path, 2, IDENTITY)
     assert [each.name for each in tmp_path.iterdir()] == snapshots.names(tmp_path)
+
+
+@pytest.mark.parametrize("cause", ["too many", "of another generation", "written again"])
+def test_a_snapshot_that_is_half_removed_is_no_snapshot(
+    cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a process dies that removes a snapshot, only whole ones have a snapshot's name; the rest goes later."""
+    for count in (100, 200, 300):
+        snapshots.write(tmp_path, folded(count), IDENTITY)
+    identity = identity_of(IDENTITY.id_bytes, IDENTITY.generation + (cause == "of another generation"))
+    real, removed = shutil.rmtree, 0
+
+    def dying(path: Path, *, ignore_errors: bool = False) -> None:
+        nonlocal removed
+        if not path.exists() or path.name.startswith(".writing-"):
+            return real(path, ignore_errors=ignore_errors)
+        for file in sorted(path.iterdir())[:5]:
+            file.unlink()
+            removed += 1
+        raise Killed
+
+    monkeypatch.setattr(shutil, "rmtree", dying)
+    prune = partial(snapshots.prune, tmp_path, 2, identity)
+    with pytest.raises(Killed):
+        (partial(snapshots.write, tmp_path, folded(200), identity) if cause == "written again" else prune)()
+    monkeypatch.undo()
+    assert removed == 5
+    whole = snapshots.names(tmp_path)
+    assert [snapshots.position_of(name) for name in whole] == {
+        "too many": [300, 200],
+        "of another generation": [200, 100],
+        "written again": [300, 100],
+    }[cause]
+    for name in whole:
+        snapshots.read(tmp_path / name)
+    snapshots.prune(tmp_path, 2, IDENTITY)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(whole)
 
 
 def test_prune_keeps_two_at_least(tmp_path: Path) -> None:

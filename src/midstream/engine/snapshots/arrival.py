@@ -3,13 +3,12 @@
 A copy that broke off leaves a folder with a temporary name. The next one takes over the files that are whole.
 """
 
-import shutil
 from contextlib import AbstractContextManager
 from hashlib import file_digest
 from pathlib import Path
 from typing import BinaryIO
 
-from midstream.engine.snapshots.snapshots import MANIFEST_NAME, SnapshotManifest, sealed
+from midstream.engine.snapshots.snapshots import MANIFEST_NAME, SnapshotManifest, put, sealed
 from midstream.events.file_modes import make_folder
 from midstream.events.whole_file import WholeFile, write_whole
 from midstream.models.artifact.artifact import sync_folder
@@ -60,7 +59,6 @@ class Arrival:
         """
         write_whole(self._place / MANIFEST_NAME, sealed(self._manifest))
         final = self._folder / self._name
-        shutil.rmtree(final, ignore_errors=True)
-        self._place.rename(final)
+        put(self._place, final)
         sync_folder(self._folder)
         return final

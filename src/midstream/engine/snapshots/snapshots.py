@@ -1,8 +1,9 @@
 """Snapshots: the fold at one log position as ``.npy`` files (``array_files``) and a manifest with the SHA-256 of each.
 
-A snapshot is written into a temporary folder, synced, then renamed, so that a folder with a snapshot's name is always
-complete. Every hash is checked when it is read, so a flipped bit makes an older snapshot serve, never wrong state. The
-manifest has the generation, the log and the fold version of the snapshot.
+A snapshot is written into a temporary folder, synced, then renamed, and renamed again before its files are removed, so
+that a folder with a snapshot's name is always complete. Every hash is checked when it is read, so a flipped bit
+makes an older snapshot serve, never wrong state. The manifest has the generation, the log and
+the fold version of the snapshot.
 """
 
 import os
@@ -41,6 +42,8 @@ _SET_ASIDE = ".differs-"
 generation, never read at a start."""
 _LOST = ".lost-"
 """Before the name of a snapshot of events that are in no file any more: kept until the log is rewritten."""
+_REMOVING = ".removing-"
+"""Before the name of a snapshot whose files are being removed."""
 
 
 class SnapshotManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,11 +117,32 @@ def write(folder: Path, fold: Fold, identity: LogIdentity, pace: Pace | None = N
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)  # on a full disk the log needs the room
         raise
-    final = folder / name
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    put(temporary, folder / name)
     sync_folder(folder)
     return manifest
+
+
+def put(whole: Path, final: Path) -> None:
+    """Rename a whole snapshot to its name, in place of one that has it.
+
+    Raises:
+        OSError: The disk.
+    """
+    if final.exists():
+        remove(final)
+    whole.rename(final)
+
+
+def remove(path: Path) -> None:
+    """Remove a snapshot; what a process that dies meanwhile leaves of it has no snapshot's name, and goes later.
+
+    Raises:
+        OSError: The disk.
+    """
+    removing = path.with_name(f"{_REMOVING}{path.name.lstrip('.')}")
+    shutil.rmtree(removing, ignore_errors=True)
+    path.rename(removing)
+    shutil.rmtree(removing)
 
 
 def _write_files(temporary: Path, fold: Fold, identity: LogIdentity, pace: Pace) -> SnapshotManifest:
@@ -291,7 +315,7 @@ def prune(
         kept[version] = kept.get(version, 0) + 1
         is_new = kept[version] <= max(keep, KEEP_MIN) and (versions is None or version in versions)
         if not is_new and name not in stay:
-            shutil.rmtree(folder / name)
+            remove(folder / name)
             removed.append(name)
     return removed
 
@@ -322,8 +346,8 @@ def remove_foreign(folder: Path, identity: LogIdentity) -> Sequence[str]:
     foreign = [name for name in names(folder) if not _is_of(folder / name, identity, unread=True)]
     aside = [each.name for each in folder.glob(f"{_SET_ASIDE}*") if not _is_of(each, identity, unread=False)]
     for name in (*foreign, *aside):
-        shutil.rmtree(folder / name)
-    leftovers = [each.name for each in folder.glob(f"{_TEMPORARY}*")]
+        remove(folder / name)
+    leftovers = [each.name for start in (_TEMPORARY, _REMOVING) for each in folder.glob(f"{start}*")]
     for name in leftovers:
         # The child of a server that died may still be writing there, until its next rest: what it leaves goes later.
         shutil.rmtree(folder / name, ignore_errors=True)
