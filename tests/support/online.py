@@ -12,7 +12,7 @@ from midstream.events.schema import Event, build, cut
 from midstream.events.served_body import decode_body, encode_body
 from midstream.models.rows.examples import Examples
 from midstream.models.rows.ftrl import Ftrl, FtrlOptions, fit_ftrl
-from midstream.models.rows.online_sums import online_sums, packed_bins
+from midstream.models.rows.online_sums import HEAD, online_sums, packed_bins
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
 from midstream.state.settings import FoldSettings, OnlineModel, StateLimits
@@ -31,31 +31,40 @@ SETTINGS = FoldSettings(
 )
 
 
-def model(seed: int = 1, rows: int = 200) -> Ftrl:
+def model(seed: int = 1, rows: int = 200, names: Sequence[str] = NAMES) -> Ftrl:
     """Return a version."""
     dice = np.random.default_rng(seed)
-    values = dice.normal(size=(rows, len(NAMES))).astype(np.float32)
+    values = dice.normal(size=(rows, len(names))).astype(np.float32)
     values[dice.random(values.shape) < 0.1] = np.nan
     label = (dice.random(rows) < 1 / (1 + np.exp(1 - 2 * np.nan_to_num(values[:, 0])))).astype(np.float32)
-    return fit_ftrl(Examples.of_rows(NAMES, values, label), OPTIONS)
+    return fit_ftrl(Examples.of_rows(tuple(names), values, label), OPTIONS)
 
 
-MODEL, OTHER = model(), model(2)
+MODEL, OTHER, FEW = model(), model(2), model(3, names=NAMES[:1])
 VALUES = np.random.default_rng(7).normal(size=(6, len(NAMES))).astype(np.float32)
 VALUES[2, 1] = np.nan
 NUMBER = {name: number for number, name in enumerate("abcdef")}
 
 
-def served(request: str, ids: str, version: Ftrl = MODEL, place: int = 0, user: str = "ann") -> Event:
-    """Return a slate whose items were scored by a version: each has its own row of ``VALUES``."""
-    bins = packed_bins(version, VALUES[[NUMBER[each] for each in ids]], place)
+def served(
+    request: str, ids: str, version: Ftrl = MODEL, place: int = 0, user: str = "ann", binning: int | None = None
+) -> Event:
+    """Return a slate whose items were scored by a version: each has its own row of ``VALUES``.
+
+    ``binning`` is what the slate says of its bins where that is another one than the version's.
+    """
+    values = VALUES[[NUMBER[each] for each in ids], : len(version.inputs)]
+    bins = packed_bins(version, values, place)
+    bins = bins if binning is None else HEAD.pack(binning, place) + bins[HEAD.size :]
     body = msgspec.structs.replace(decode_body(served_body(request, ids)), bins=(b"other bins of a model", bins))
     return Event(Kind.SERVED, user_id=user, request_id=request, body=encode_body(body))
 
 
-def promoted(version: Ftrl = MODEL, name: str = "0001") -> Event:
-    """Return a promotion."""
-    body = promotion_body("ranker", "champion", name, f"{name:0>64}", online_sums(version, "ranker"))
+def promoted(version: Ftrl = MODEL, name: str = "0001", binning: int | None = None) -> Event:
+    """Return a promotion; ``binning`` is what it says of the bins where that is another one than the version's."""
+    sums = online_sums(version, "ranker")
+    sums = sums if binning is None else msgspec.structs.replace(sums, binning=binning)
+    body = promotion_body("ranker", "champion", name, f"{name:0>64}", sums)
     return Event(Kind.CONTROL, body=body)
 
 

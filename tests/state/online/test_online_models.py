@@ -1,9 +1,7 @@
 """What goes on learning in the state, against the paper's algorithm in dictionaries: the same sums to the bit."""
 
-import math
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -19,11 +17,10 @@ from midstream.engine.erasure.redaction import Blanker, find_erased
 from midstream.events.schema import Event, build, cut, event_at
 from midstream.events.served_body import decode_body, encode_body
 from midstream.models.rows.examples import Examples
-from midstream.models.rows.ftrl import Ftrl, fit_ftrl
+from midstream.models.rows.ftrl import fit_ftrl
 from midstream.models.rows.online_sums import (
     HEAD,
     INPUTS_MAX,
-    OnlineSums,
     binning_of,
     online_sums,
     packed_bins,
@@ -35,22 +32,17 @@ from midstream.state.online.online_models import OnlineModels
 from midstream.state.outcomes.outcomes import Outcomes
 from midstream.state.restate import restated
 from midstream.state.settings import FoldSettings
-from midstream.state.structures.logistic import logistic
 from tests.support.events import START_MS
 from tests.support.ids import KEY
 from tests.support.online import (
-    ITEMS,
+    FEW,
     MODEL,
     NAMES,
-    NUMBER,
     OPTIONS,
     OTHER,
     SETTINGS,
-    SLATES,
     SMALL,
     VALUES,
-    WAIT_MS,
-    WINDOW_MS,
     clicked,
     folded,
     of,
@@ -61,182 +53,7 @@ from tests.support.online import (
     stamped,
     sums_of,
 )
-
-Sums = dict[object, float]
-PLAIN: Callable[[float], float] = logistic.py_func  # type: ignore[attr-defined]
-
-
-@dataclass
-class Position:
-    """One position of a slate."""
-
-    item: str
-    seen: bool = False
-    clicked: bool = False
-    learned: str = ""
-    expected: float = 0.0
-
-
-@dataclass
-class Slate:
-    """One slate."""
-
-    version: Ftrl
-    time_ms: int
-    place: int
-    positions: list[Position]
-    seen: bool = False
-    settled: bool = False
-
-
-@dataclass
-class Reference:
-    """The sums of a version and what is held, one event after another."""
-
-    z: Sums = field(default_factory=dict[object, float])
-    n: Sums = field(default_factory=dict[object, float])
-    version: Ftrl | None = None
-    name: str = ""
-    slates: OrderedDict[str, Slate] = field(default_factory=OrderedDict[str, Slate])
-    waiting: list[tuple[int, Event]] = field(default_factory=list[tuple[int, Event]])
-    corrected: int = 0
-    ids: set[str] = field(default_factory=set[str])
-
-    def add(self, event: Event) -> None:
-        now = event.log_time_ms
-        self.pass_time(now)
-        if event.event_id in self.ids:
-            return
-        self.ids.add(event.event_id)
-        if event.kind == Kind.CONTROL:
-            self.promote(event)
-        elif event.kind == Kind.SERVED and self.version is not None and event.request_id not in self.slates:
-            self.serve(event)
-        elif event.kind in {Kind.IMPRESSION, Kind.INTERACTION} and event.request_id and self.version is not None:
-            if event.request_id in self.slates:
-                self.note(self.slates[event.request_id], event, now)
-            else:
-                self.waiting = [*self.waiting, (now, event)][-SMALL.outcomes_waiting_max :]
-
-    def pass_time(self, now: int) -> None:
-        for slate in self.slates.values():
-            if now - slate.time_ms >= WAIT_MS and not slate.settled:
-                self.settle(slate)
-        while self.slates and now - next(iter(self.slates.values())).time_ms > WINDOW_MS:
-            self.leave()
-        self.waiting = [each for each in self.waiting if now - each[0] <= WINDOW_MS]
-
-    def settle(self, slate: Slate) -> None:
-        slate.settled = True
-        self.learn_known(slate)
-
-    def leave(self) -> None:
-        _, slate = self.slates.popitem(last=False)
-        if not slate.settled:
-            self.settle(slate)
-
-    def serve(self, event: Event) -> None:
-        assert self.version is not None
-        told = decode_body(event.body)
-        for each in told.bins:
-            binning, place = HEAD.unpack(each[: HEAD.size])
-            if binning == binning_of(self.version):
-                break
-        else:
-            return
-        while len(self.slates) == SLATES or sum(len(s.positions) for s in self.slates.values()) + len(told.ids) > ITEMS:
-            self.leave()
-        slate = Slate(self.version, event.log_time_ms, place, [Position(each) for each in told.ids])
-        self.slates[event.request_id] = slate
-        for _, early in [each for each in self.waiting if each[1].request_id == event.request_id]:
-            self.note(slate, early, event.log_time_ms)
-        self.waiting = [each for each in self.waiting if each[1].request_id != event.request_id]
-
-    def note(self, slate: Slate, event: Event, now: int) -> None:
-        found = [each for each in slate.positions if each.item == event.item_id]
-        if not found:
-            return
-        found[0].seen = True
-        found[0].clicked |= event.action == "click"
-        slate.seen |= event.kind == Kind.IMPRESSION
-        slate.settled |= now - slate.time_ms >= WAIT_MS
-        self.learn_known(slate)
-
-    def learn_known(self, slate: Slate) -> None:
-        for number, each in enumerate(slate.positions if slate.seen else ()):
-            if each.clicked and each.learned != "click":
-                self.learn(slate, number, "click")
-            elif each.seen and slate.settled and not each.learned:
-                self.learn(slate, number, "none")
-
-    def parts(self, slate: Slate, number: int) -> list[object]:
-        values = VALUES[NUMBER[slate.positions[number].item]].tolist()
-        edges = slate.version.edges.tolist()
-        bins = [
-            "unknown" if math.isnan(value) else sum(value > edge for edge in edges[column])
-            for column, value in enumerate(values)
-        ]
-        return [*enumerate(bins), "bias", ("position", min(slate.place + number, 63))]
-
-    def learn(self, slate: Slate, number: int, came: str) -> None:
-        position, parts = slate.positions[number], self.parts(slate, number)
-        weights = [self.weight(part) for part in parts]
-        first, second, third, fourth = (sum(weights[lane::4], 0.0) for lane in range(4))
-        expected = PLAIN((first + second) + (third + fourth))
-        gradient = expected - (came == "click")
-        if came == "click" and position.learned:
-            gradient -= position.expected
-            self.corrected += 1
-        if came == "none":
-            position.expected = expected
-        position.learned = came
-        for part, weight in zip(parts, weights, strict=True):
-            before = self.n.get(part, 0.0)
-            after = before + gradient * gradient
-            self.z[part] = self.z.get(part, 0.0) + (
-                gradient - (math.sqrt(after) - math.sqrt(before)) * (1.0 / OPTIONS.alpha) * weight
-            )
-            self.n[part] = after
-
-    def weight(self, part: object) -> float:
-        z = self.z.get(part, 0.0)
-        if abs(z) <= OPTIONS.l1:
-            return 0.0
-        rate = (OPTIONS.beta + math.sqrt(self.n.get(part, 0.0))) * (1.0 / OPTIONS.alpha) + OPTIONS.l2
-        return -(z - math.copysign(OPTIONS.l1, z)) / rate
-
-    def promote(self, event: Event) -> None:
-        told = msgspec.json.decode(event.body)
-        if told["version"] == self.name:
-            return
-        version = MODEL if told["online"]["binning"] == binning_of(MODEL) else OTHER
-        if self.version is not None and binning_of(self.version) != binning_of(version):
-            self.slates.clear()
-            self.waiting.clear()
-        self.version, self.name = version, told["version"]
-        sums = msgspec.convert(told["online"], OnlineSums).arrays()
-        assert sums is not None
-        for array, own in zip(sums, (self.z, self.n), strict=True):
-            own.clear()
-            own.update((self.part(place), value) for place, value in enumerate(array.tolist()))
-        for slate in self.slates.values():
-            for number, each in enumerate(slate.positions):
-                came, each.learned = each.learned, ""
-                if came:
-                    self.learn(slate, number, came)
-
-    @staticmethod
-    def part(place: int) -> object:
-        width, inputs = OPTIONS.bins + 2, len(NAMES)
-        if place >= inputs * width:
-            return "bias" if place == inputs * width + 64 else ("position", place - inputs * width)
-        column, part = divmod(place, width)
-        return column, "unknown" if part == OPTIONS.bins else "value" if part == OPTIONS.bins + 1 else part
-
-    def arrays(self) -> tuple[list[float], list[float]]:
-        parts = [self.part(place) for place in range(part_count(len(NAMES), OPTIONS.bins))]
-        z, n = ([own.get(part, 0.0) for part in parts] for own in (self.z, self.n))
-        return z, n
+from tests.support.online_twin import Reference
 
 
 def stream(seed: int, count: int = 150) -> EventBatch:
@@ -245,14 +62,13 @@ def stream(seed: int, count: int = 150) -> EventBatch:
 
     def drawn() -> Event:
         request, item = f"r{dice.integers(9)}", "abcdef"[dice.integers(6)]
-        kind = dice.choice(["served", "other", "seen", "click", "view", "promote", "rival", "tick"], p=SHARES)
-        if kind in {"served", "other"}:
+        kind = dice.choice(list(SHARES), p=list(SHARES.values()))
+        if kind in {"served", "served other", "served few"}:
             ids = "".join(dice.permutation(list("abcdef"))[: dice.integers(1, 6)])
-            return served(request, ids, MODEL if kind == "served" else OTHER, int(dice.integers(0, 70)))
-        if kind in {"promote", "rival"}:
-            name = f"{dice.integers(1, 4):04}"
-            version = MODEL if kind == "promote" else OTHER
-            return promoted(replace(version, z=version.z * int(name)), f"{name}-{kind}")
+            return served(request, ids, VERSIONS[kind], int(dice.integers(0, 70)), binning=SAID.get(kind))
+        if kind in {"promote", "promote other", "promote few"}:
+            name, version = f"{dice.integers(1, 4):04}", VERSIONS[kind]
+            return promoted(replace(version, z=version.z * int(name)), f"{name}-{kind}", binning=SAID.get(kind))
         if kind == "tick":
             return Event(Kind.TICK)
         return seen(request, item) if kind == "seen" else clicked(request, item, str(kind))
@@ -268,7 +84,17 @@ def stream(seed: int, count: int = 150) -> EventBatch:
 
 COPIES = 0.9
 """Of the others some have the id of an event before: they do not count."""
-SHARES = [0.2, 0.04, 0.37, 0.25, 0.06, 0.02, 0.01, 0.05]
+SHARES = {
+    "served": 0.18, "served other": 0.03, "served few": 0.03, "seen": 0.37, "click": 0.25, "view": 0.05,
+    "promote": 0.02, "promote other": 0.01, "promote few": 0.02, "tick": 0.04,
+}  # fmt: skip
+VERSIONS = {
+    **dict.fromkeys(("served", "promote"), MODEL),
+    **dict.fromkeys(("served other", "promote other"), OTHER),
+    **dict.fromkeys(("served few", "promote few"), FEW),
+}
+SAID = dict.fromkeys(("served few", "promote few"), binning_of(MODEL))
+"""A promotion may say of fewer inputs that they are binned as more."""
 
 
 def test_the_sums_are_those_of_dictionaries() -> None:
@@ -471,3 +297,40 @@ def test_bins_are_those_that_the_model_reads() -> None:
     packed = np.frombuffer(packed_bins(MODEL, rows, 3)[HEAD.size :], dtype=np.uint8).reshape(len(rows), len(NAMES))
     assert packed[:, 0].tolist() == [0, 1, len(edges), 0, OPTIONS.bins]
     assert OnlineModels(SETTINGS).names == {"ranker"}
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_rows_before_leave_no_bins_to_a_version_of_more_inputs(size: int) -> None:
+    """A promotion may say of more inputs that they are binned as those that are held: these have no bins for them.
+
+    At their places lie bins of rows before, of which a state that was restored knows nothing.
+    """
+    few = binning_of(FEW)
+    held = [promoted(MODEL), served("r1", "fed"), seen("r1", "f"), clicked("r1", "e")]
+    held += [promoted(FEW, "0002"), served("r2", "abc", FEW), seen("r2", "a"), clicked("r2", "b")]
+    more = [served("r3", "abc", MODEL, binning=few), seen("r3", "a"), clicked("r3", "b")]
+    batches = [stamped(held), stamped([promoted(MODEL, "0003", binning=few)], start_ms=START_MS + 100_000)]
+    batches += [stamped(more, start_ms=START_MS + 200_000)]
+    live, again, twin = folded(batches[0], size), Fold(SETTINGS), Reference()
+    assert live.online.totals["online_learned"] == 2
+    again.restore({name: each.copy() for name, each in live.arrays().items()})
+    for batch in batches:
+        for fold in (live, again) if batch is not batches[0] else ():
+            fold.apply(fold.log_position, batch)
+        for place in range(len(batch)):
+            twin.add(event_at(batch, place))
+        assert live.digest() == again.digest()
+        assert sums_of(live) == twin.arrays()
+    assert live.online.totals["online_learned"] == 3
+
+
+@pytest.mark.parametrize("change", [{"inputs": 2}, {"bins": 3}])
+def test_sums_of_another_shape_answer_nothing(change: dict[str, int]) -> None:
+    """A promotion that says of a version that it has fewer inputs or bins: it answers as it was published."""
+    sums = online_sums(MODEL, "ranker")
+    inputs, bins = change.get("inputs", sums.inputs), change.get("bins", sums.bins)
+    z = np.zeros(part_count(inputs, bins)).tobytes()
+    body = promotion_body("ranker", "champion", "0001", "m", msgspec.structs.replace(sums, z=z, n=z, **change))
+    fold = folded(stamped([Event(Kind.CONTROL, body=body)]))
+    assert fold.online.totals["online_refused"] == 0
+    assert serving(fold) is MODEL

@@ -1,8 +1,9 @@
 """Online models: linear models that go on learning from what follows the slates they scored, as the log goes on.
 
 A promotion gives a model's sums, an answer that it scored the bins of its items, impressions and interactions what they
-were worth; all three are in the log, so the sums of now are a fold of it and no file is read. A version of other bins
-begins with its own sums alone. One of the same bins, as a warm start is, learns the rows that are held once more.
+were worth; all three are in the log, so the sums of now are a fold of it and no file is read. A version of other bins,
+inputs or numbers of either begins with its own sums alone. One of the same, as a warm start is, learns the rows that
+are held once more.
 
 No user is known here, so nothing is to do when one is merged or erased.
 """
@@ -173,7 +174,7 @@ class OnlineModels:
     def serving(self, models: Models) -> Models:
         """Return models of which each that goes on learning has the sums of now; themselves where there is none.
 
-        A version that is not the one that learns here stays as it is.
+        A version that is not the one that learns here, or not as its promotion has it, stays as it is.
         """
         found: dict[str, object] = {}
         for name, learner in self._models.items():
@@ -181,7 +182,7 @@ class OnlineModels:
             if isinstance(model, Ftrl) and learner.version and models.versions.get(name) == learner.version:
                 age, version, made = self._served.get(name, (None, None, None))
                 if age != learner.age or version is not model or made is None:
-                    if learner.binning != binning_of(model):
+                    if not learner.is_shaped_as(model):
                         continue
                     made = with_sums(model, *learner.copies())
                     self._served[name] = learner.age, model, made
@@ -261,8 +262,8 @@ class _Learner:
         if sums is None or found is None or not body.version:
             self._clear()
             return
-        if sums.binning != self.binning:
-            self._clear()
+        if self._shape() != (sums.binning, sums.inputs, sums.bins):
+            self._clear()  # behind the bins of a row that is held lie those of rows before, of versions of more inputs
         self.version, self._manifest, self.binning = body.version, body.manifest, sums.binning
         parts = part_count(sums.inputs, sums.bins)
         self.held.sums[:] = 0.0
@@ -272,6 +273,15 @@ class _Learner:
         self.held.numbers[: BY_POSITION + 1] = sums.inputs, sums.bins, sums.by_position
         self._wanted = self._bins()
         begin_anew(self.held)
+
+    def is_shaped_as(self, model: Ftrl) -> bool:
+        """Return whether the sums of now are sums of a model: a promotion may say of a version what is none of it."""
+        return self._shape() == (binning_of(model), len(model.inputs), model.options.bins)
+
+    def _shape(self) -> tuple[int, int, int]:
+        """Return the binning of the version that learns, and its numbers of inputs and bins; 0 = none learns."""
+        inputs, bins = self.held.numbers.tolist()[: BINS + 1]
+        return self.binning, inputs, bins
 
     def _clear(self) -> None:
         """Be without a version, and hold nothing."""
@@ -324,7 +334,7 @@ class _Learner:
         return OnlineSums(self.binning, inputs, bins, alpha, beta, l1, l2, bool(by_position), z, n)
 
     def _part_count(self) -> int:
-        inputs, bins = self.held.numbers.tolist()[: BINS + 1]
+        _, inputs, bins = self._shape()
         return part_count(inputs, bins) if inputs else 0
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
