@@ -74,6 +74,16 @@ def test_image_has_no_root_and_its_kernels() -> None:
         assert variable in last
 
 
+def test_bytecode_of_the_image_is_valid_whatever_the_times() -> None:
+    """A layer rounds times of files, so bytecode is made without a check of them, after the last file came."""
+    (first, _) = DOCKERFILE.split("\nFROM python")[1:]
+    installs = re.findall(r"pip install (.*)", first)
+    assert len(installs) == 2
+    assert all("--no-compile" in each for each in installs)
+    made = first.index("-m compileall -q --invalidation-mode unchecked-hash /opt/midstream/lib")
+    assert first.rindex("pip uninstall") < made < first.index("midstream warm &&")
+
+
 def test_packages_of_the_image_are_in_the_lock() -> None:
     """Each with its version and hashes; one that the lock lacks is refused by name."""
     (named,) = re.findall(r'^ARG PACKAGES="(.*)"$', DOCKERFILE, re.MULTILINE)
