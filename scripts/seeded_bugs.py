@@ -694,7 +694,7 @@ BUGS = (
             ),
             Edit(
                 "engine/snapshots/snapshots.py",
-                "    shutil.rmtree(final, ignore_errors=True)\n    temporary.rename(final)\n",
+                "    put(temporary, folder / name)\n",
                 "",
             ),
         ),

@@ -11,12 +11,29 @@ import pytest
 from midstream.serving.tenants.fair_turns import FairTurns
 
 
+class Loop:
+    """Clock that the answers of a test move."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    async def work(self, seconds, waits=0):
+        """Make an answer in one step, behind so many waits."""
+        for _ in range(waits):
+            await asyncio.sleep(0)
+        self.seconds += seconds
+
+
 def begun(arrivals, waiting_max=1_000):
     """Let requests arrive at once, in this order; return the order in which they began, and those refused."""
-    order, refused = [], []
+    clock, order, refused = Loop(), [], []
 
     async def answer(tenant, number):
         order.append((tenant, number))
+        await clock.work(0.001)
 
     async def request(turns, tenant, number):
         if await turns.turn(tenant, waiting_max):
@@ -25,7 +42,7 @@ def begun(arrivals, waiting_max=1_000):
             refused.append((tenant, number))
 
     async def main():
-        turns = FairTurns(perf_counter)
+        turns = FairTurns(clock)
         await asyncio.gather(*(request(turns, tenant, number) for number, tenant in enumerate(arrivals)))
         for _ in range(6):  # the passes of a choice
             await asyncio.sleep(0)
@@ -67,22 +84,6 @@ def test_a_request_whose_client_is_gone_takes_no_turn():
         assert await asyncio.wait_for(left, 1)
 
     asyncio.run(main())
-
-
-class Loop:
-    """Clock that the answers of a test move."""
-
-    def __init__(self):
-        self.seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
-
-    async def work(self, seconds, waits=0):
-        """Make an answer in one step, behind so many waits."""
-        for _ in range(waits):
-            await asyncio.sleep(0)
-        self.seconds += seconds
 
 
 def test_a_request_that_comes_during_an_answer_has_the_next_turn():
