@@ -13,7 +13,7 @@ from midstream.app.config.schema import Config
 from midstream.app.export.events import Moment
 from midstream.app.mapping.columns import ColumnOptions
 from midstream.app.opening import config_of
-from midstream.app.spark import event_shards, log_ranges, point_in_time, shard_tables
+from midstream.app.spark import event_shards, log_ranges, point_in_time, shard_tables, taken_back
 from midstream.app.spark.backfill import TIME_COLUMN, BackfillSummary, import_sorted, terms_of, with_times
 from midstream.app.spark.log_source import FORMAT, fixed, source
 from midstream.app.spark.stream_sink import FolderSink, ServerSink
@@ -65,8 +65,8 @@ def history(
     """Return the events of a folder's log as a DataFrame, also while a server has it open.
 
     Sealed days are read from their Parquet files and the rest from the log's segments, with every checksum. The rows
-    are all events that were durable when this was called; a copy of an event that a crash left in the log is there
-    twice, where the state and ``midstream.read_events`` pass the second one by.
+    are all events that were durable when this was called, but acts that had been taken back by then; a copy of an event
+    that a crash left in the log is there twice, where the state and ``midstream.read_events`` pass the second one by.
 
     Args:
         spark: The session.
@@ -85,6 +85,8 @@ def history(
         LogDamaged: The log cannot be trusted.
 
     When it is computed after an erasure rewrote the log, it fails: call this again.
+
+    Cost: of the call a pass over the log by tasks, for retractions, from a day before ``since`` on.
     """
     register(spark)
     options = {"path": str(Path(folder).absolute())}
@@ -93,7 +95,7 @@ def history(
             options[name] = str(value) if isinstance(value, str | int) else value.isoformat()
     if kinds is not None:
         options["kinds"] = ",".join(kinds)
-    return spark.read.format(FORMAT).options(**fixed(options)).load()
+    return spark.read.format(FORMAT).options(**fixed(options, partial(_taken_back, spark))).load()
 
 
 def backfill(
@@ -232,7 +234,7 @@ def popularity(spark: Session, folder: str | Path, *, shards: int | None = None)
         ExtraMissing: PySpark is not installed.
         LogDamaged: The log cannot be trusted.
 
-    Cost: two passes over the log, about 2 µs an event, shared by all tasks.
+    Cost: three passes over the log, about 2 µs an event, shared by all tasks.
     """
     job, frame, count = _sharded(spark, Path(folder), "item", shards)
     schema = shard_tables.popularity_schema(job.settings())
@@ -303,14 +305,24 @@ def _sharded(
     """Return the job, the events of each shard, and the number of shards."""
     count = SHARDS_A_TASK * _tasks(spark, None) if shards is None else max(1, shards)
     place, last_ms = log_ranges.place_and_time(folder)
-    pieces = [event_shards.encode_range(each) for each in place.ranges(place.begin, place.end)]
+    parts = place.ranges(place.begin, place.end)
     merged = event_shards.MergedUsers()
     if by == "session":
-        found = of_pieces(spark, pieces, partial(event_shards.merges_of, place), event_shards.MERGE_SCHEMA)
+        ranges = [log_ranges.encode_range(each) for each in parts]
+        found = of_pieces(spark, ranges, partial(event_shards.merges_of, place), event_shards.MERGE_SCHEMA)
         merged = event_shards.joined_users([(row[0], row[1]) for row in found.collect()])
+    acts = _taken_back(spark, place, place.begin)
+    pieces = [event_shards.encode_piece(each, acts) for each in parts]
     sharding = event_shards.Sharding(by, count, merged)
     frame = of_pieces(spark, pieces, partial(event_shards.sharded, place, sharding), event_shards.SHARD_SCHEMA)
     return shard_tables.job_of(folder, config_of(folder), last_ms), frame, count
+
+
+def _taken_back(spark: Session, place: log_ranges.LogPlace, first: int) -> taken_back.TakenBack:
+    """Return the acts that the events of a log from a position on take back, found by tasks."""
+    pieces = [log_ranges.encode_range(each) for each in place.ranges(first, place.end)]
+    found = of_pieces(spark, pieces, partial(taken_back.retractions_of, place), taken_back.TAKEN_BACK_SCHEMA)
+    return taken_back.joined_acts((row[0], row[1]) for row in found.collect())
 
 
 def _tasks(spark: Session, wanted: int | None) -> int:

@@ -10,7 +10,7 @@ import midstream
 from midstream.app.opening import DATA_NAME, config_of, open_running, open_shop
 from midstream.app.operate.seal import seal_folder
 from midstream.app.spark import log_source
-from midstream.app.spark.log_ranges import LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches
+from midstream.app.spark.log_ranges import LOG_SCHEMA, LogPlace, LogRange, event_batches, place_of
 from midstream.core.errors import Invalid, LogRewritten
 from midstream.engine import child_process
 from midstream.engine.folder import DataFolder
@@ -124,14 +124,14 @@ def test_a_task_reads_no_other_log(folder):
     """One that was rewritten since the job began says so, and a stream reads on in it."""
     place = place_of(folder)
     part = LogRange(0, 10)
-    assert sum(map(len, record_batches(place, part))) == 10
+    assert sum(len(batch) for _, batch in event_batches(place, part)) == 10
     other = LogPlace(place.folder, place.log_id, 7, place.begin, place.end)
     with pytest.raises(LogRewritten, match=r"generation 0 .* began with generation 7"):
-        list(record_batches(other, part))
-    assert sum(map(len, record_batches(other, part, any_generation=True))) == 10
+        list(event_batches(other, part))
+    assert sum(len(batch) for _, batch in event_batches(other, part, any_generation=True)) == 10
     stranger = LogPlace(place.folder, "00" * 15 + "01", 0, place.begin, place.end)
     with pytest.raises(LogRewritten):
-        list(record_batches(stranger, part, any_generation=True))
+        list(event_batches(stranger, part, any_generation=True))
 
 
 def test_a_stream_reads_on_from_a_position(tmp_path):

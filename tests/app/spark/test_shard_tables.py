@@ -1,7 +1,5 @@
 """Tables that are folded shard by shard are those of the whole state, however many shards there are."""
 
-from functools import partial
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,8 +7,10 @@ import pytest
 from midstream.app.config.reader import parse_config
 from midstream.app.opening import DATA_NAME
 from midstream.app.spark import event_shards, shard_tables
-from midstream.app.spark.log_ranges import place_and_time
+from midstream.app.spark.event_shards import ShardEvents
+from midstream.app.spark.log_ranges import encode_range, place_and_time
 from midstream.app.spark.shard_tables import PAIR_SCHEMA, job_of, pairs_of, popularity_of, popularity_schema
+from midstream.app.spark.taken_back import taken_back_here
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition
 from midstream.engine.folder import DataFolder
@@ -77,8 +77,15 @@ def of_shards(folder, by, shards, work):
     config = parse_config(TOML)
     place, last_ms = place_and_time(folder)
     job = job_of(folder, config, last_ms)
-    pieces = [event_shards.encode_range(each) for each in place.ranges(0, place.end, 700)]
-    merges = [row for piece in pieces for batch in event_shards.merges_of(place, piece) for row in batch.to_pylist()]
+    parts = place.ranges(0, place.end, 700)
+    merges = [
+        row
+        for each in parts
+        for batch in event_shards.merges_of(place, encode_range(each))
+        for row in batch.to_pylist()
+    ]
+    acts = taken_back_here(place, place.begin)
+    pieces = [event_shards.encode_piece(each, acts) for each in parts]
     assert merges
     merged = event_shards.joined_users([(each["into"], each["other"]) for each in merges])
     sharding = event_shards.Sharding(by, shards, merged)
@@ -144,8 +151,10 @@ def test_users_who_were_merged_are_one():
 
 
 def test_events_of_a_shard_are_packed_as_they_are():
-    """Rows and texts, to the byte."""
-    own = pick(LOG, np.arange(0, len(LOG), 3))
-    again = event_shards.unpack(event_shards.pack(own))
-    assert (again.rows.tobytes(), again.text) == (own.rows.tobytes(), own.text)
-    assert partial(event_shards.unpack, event_shards.pack(cut(own, 0, 0)))().rows.size == 0
+    """Rows and texts, to the byte, and which of them are acts that were taken back."""
+    own, acts = pick(LOG, np.arange(0, len(LOG), 3)), np.array([3, 700])
+    again = event_shards.unpack(event_shards.pack(ShardEvents(own, acts)))
+    assert (again.events.rows.tobytes(), again.events.text) == (own.rows.tobytes(), own.text)
+    assert again.taken_back.tolist() == acts.tolist()
+    none = ShardEvents(cut(own, 0, 0), acts[:0])
+    assert event_shards.unpack(event_shards.pack(none)).events.rows.size == 0

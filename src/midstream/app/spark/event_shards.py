@@ -8,13 +8,14 @@ merges, deletions and erasures of users go to all.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.app.spark.log_ranges import LogPlace, LogRange, event_batches
+from midstream.app.spark.log_ranges import LogPlace, LogRange, decode_range, event_batches
+from midstream.app.spark.taken_back import TakenBack
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, Mask
 from midstream.events.loose_arrow import Batch, Schema, pa
@@ -56,30 +57,43 @@ class Sharding:
     merged: MergedUsers
 
 
+class ShardEvents(NamedTuple):
+    """Events of a shard from one range."""
+
+    events: EventBatch
+    taken_back: NDArray[np.int64]
+    """Acts among them that were taken back, by number, ascending. They stay, for the sake of their ids: a copy that a
+    crash left further on is still none of its own."""
+
+
 class _Packed(msgspec.Struct, frozen=True, array_like=True):
     rows: bytes
     text: bytes
+    taken_back: bytes
 
 
-def pack(batch: EventBatch) -> bytes:
+class _Piece(msgspec.Struct, frozen=True, array_like=True):
+    first: int
+    stop: int
+    taken_back: bytes
+
+
+def pack(shard: ShardEvents) -> bytes:
     """Return events as bytes: rows and texts as they are in memory."""
-    return msgspec.msgpack.encode(_Packed(np.ascontiguousarray(batch.rows).tobytes(), batch.text))
+    rows = np.ascontiguousarray(shard.events.rows).tobytes()
+    return msgspec.msgpack.encode(_Packed(rows, shard.events.text, shard.taken_back.tobytes()))
 
 
-def unpack(packed: bytes) -> EventBatch:
+def unpack(packed: bytes) -> ShardEvents:
     """Return the events of ``pack``."""
     told = msgspec.msgpack.decode(packed, type=_Packed)
-    return EventBatch(np.frombuffer(told.rows, dtype=ROW).copy(), told.text)
+    events = EventBatch(np.frombuffer(told.rows, dtype=ROW).copy(), told.text)
+    return ShardEvents(events, np.frombuffer(told.taken_back, dtype=np.int64))
 
 
-def encode_range(part: LogRange) -> bytes:
-    """Return a range as it goes to a task."""
-    return msgspec.msgpack.encode(part)
-
-
-def decode_range(piece: bytes) -> LogRange:
-    """Return the range of ``encode_range``."""
-    return msgspec.msgpack.decode(piece, type=LogRange)
+def encode_piece(part: LogRange, taken_back: TakenBack) -> bytes:
+    """Return a range, with the acts of it that were taken back, as it goes to a task that shares out events."""
+    return msgspec.msgpack.encode(_Piece(*part, taken_back.within(part).tobytes()))
 
 
 def merges_of(place: LogPlace, piece: bytes) -> Iterator[Batch]:
@@ -125,17 +139,20 @@ def sharded(place: LogPlace, sharding: Sharding, piece: bytes) -> Iterator[Batch
 
     Memory: that of the range, twice.
     """
-    part = decode_range(piece)
+    told = msgspec.msgpack.decode(piece, type=_Piece)
+    part = LogRange(told.first, told.stop)
     read = [batch for _, batch in event_batches(place, part)]
     if not read:
         return
     events = concat(read)
+    taken_back = np.frombuffer(told.taken_back, dtype=np.int64) - part.first
     shard = _shards_of(events, sharding)
     everywhere = np.flatnonzero(shard == _EVERYWHERE)
     numbers = range(sharding.shards) if len(everywhere) else np.unique(shard[shard >= 0]).tolist()
     for number in numbers:
         own = np.flatnonzero((shard == number) | (shard == _EVERYWHERE))
-        column = pa.array([pack(pick(events, own))], pa.binary())
+        shared = ShardEvents(pick(events, own), np.flatnonzero(np.isin(own, taken_back)))
+        column = pa.array([pack(shared)], pa.binary())
         place_columns = [pa.array([number], pa.int32()), pa.array([part.first], pa.int64())]
         yield pa.RecordBatch.from_arrays([*place_columns, column], schema=SHARD_SCHEMA)
 

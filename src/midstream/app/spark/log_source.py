@@ -1,25 +1,43 @@
-"""Options of the format ``midstream``: a folder's log as a DataFrame, or as a stream from a position or a time on."""
+"""Options of the format ``midstream``: a folder's log as a DataFrame, or as a stream from a position or a time on.
 
-from collections.abc import Iterator, Mapping, Sequence
+A DataFrame has no act that was taken back before it was made, wherever its retraction stands. A stream has each event
+as it came: an act may be taken back long after the batch that had it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
+import numpy as np
 
 from midstream.app.export.events import KINDS, moment_ms
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, Outside
-from midstream.app.spark.log_ranges import LOG_SCHEMA, LogPlace, LogRange, place_of, record_batches, rewritten
+from midstream.app.spark.log_ranges import (
+    LOG_SCHEMA,
+    LogPlace,
+    LogRange,
+    event_batches,
+    place_of,
+    rewritten,
+    with_positions,
+)
+from midstream.app.spark.taken_back import NONE_TAKEN_BACK, KeptEvents, TakenBack, taken_back_here
 from midstream.core.errors import Fault, Invalid
+from midstream.core.kinds import Kind
 from midstream.core.nearest import nearest
 from midstream.engine.folder import DataFolder
+from midstream.events.arrow.to_arrow import to_table
 from midstream.events.disk import RealDisk
 from midstream.events.loose_arrow import Batch
+from midstream.events.schema import pick
 from midstream.events.segments.log_identity import read_identity
 from midstream.events.segments.segment_scan import segment_firsts, segment_name
 from midstream.events.whole_file import sync_file
 from midstream.integrations.spark.log_source import POSITION, LogReads, source_class
+from midstream.state.ids.event_ids import SPAN_S
 
 FORMAT: Final = "midstream"
 PAGE: Final = "/docs/spark.md"
@@ -30,6 +48,8 @@ GENERATIONS: Final = "generations"
 """Option of a stream; "any" = it goes on in another writing of the log."""
 WITHIN: Final = "within"
 """Option that ``fixed`` makes: which events of which log there were when it was called."""
+_COPIES_MS: Final = (SPAN_S + 1) * 1_000
+"""Log time after an act in which a copy of it may come that the state takes for one."""
 SYNCED_SEGMENTS: Final = 2
 """The newest segments, of which a writer may have the last events in memory of the system alone."""
 _OPTIONS: Final = {
@@ -53,6 +73,12 @@ class _Within(msgspec.Struct, frozen=True):
     end: int
     first: int
     stop: int
+    taken_back: TakenBack
+    """Acts that it does not have."""
+
+
+TakenBackFrom: TypeAlias = Callable[[LogPlace, int], TakenBack]
+"""Finds the acts that the events of a log from a position on take back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +88,7 @@ class SourcePiece:
     place: LogPlace
     part: LogRange
     kinds: tuple[str, ...]
+    taken_back: TakenBack = NONE_TAKEN_BACK
     any_generation: bool = False
 
 
@@ -81,35 +108,44 @@ def ranges_of(options: Mapping[str, str]) -> Sequence[SourcePiece]:
         Invalid: An option is none.
         LogDamaged: The log cannot be trusted.
     """
-    place, first, stop = _known(options) if WITHIN in options else _found(options)
-    kinds = _kinds(options)
-    return [SourcePiece(place, each, kinds) for each in place.ranges(first, stop)]
+    place, first, stop, taken_back = _known(options) if WITHIN in options else _found(options, taken_back_here)
+    kinds, parts = _kinds(options), place.ranges(first, stop)
+    return [SourcePiece(place, each, kinds, taken_back.near(each)) for each in parts]
 
 
-def fixed(options: Mapping[str, str]) -> dict[str, str]:
+def fixed(options: Mapping[str, str], taken_back_from: TakenBackFrom = taken_back_here) -> dict[str, str]:
     """Return the options of a DataFrame that has what there is now, and the same whenever it is computed.
+
+    Args:
+        options: As they were given.
+        taken_back_from: Looks for acts that were taken back: this process, or the tasks of a session.
 
     Raises:
         Invalid: An option is none.
         LogDamaged: The log cannot be trusted.
     """
-    place, first, stop = _found(options)
-    within = _Within(place.log_name, place.generation, place.begin, place.end, first, stop)
+    place, first, stop, taken_back = _found(options, taken_back_from)
+    within = _Within(place.log_name, place.generation, place.begin, place.end, first, stop, taken_back)
     return {"path": place.folder, "kinds": ",".join(_kinds(options)), WITHIN: msgspec.json.encode(within).decode()}
 
 
-def _found(options: Mapping[str, str]) -> tuple[LogPlace, int, int]:
-    """Return the log as it stands now, synced, and the part of it that is asked for."""
+def _found(options: Mapping[str, str], taken_back_from: TakenBackFrom) -> tuple[LogPlace, int, int, TakenBack]:
+    """Return the log as it stands now, synced, the part of it that is asked for, and the acts that were taken back.
+
+    A retraction stands behind its act, and a copy of the act within ``SPAN_S`` behind it: no earlier one is of matter.
+    """
     folder, now_ms = _folder(options), Outside().clock()
     view = LogView(folder)
     _sync(view)
     place = place_of(folder, view)
     bounds = [moment_ms(_time(options.get(name)), now_ms, name) for name in ("since", "until")]
     first, stop = (None if bound is None else int(view.position_at(bound)) for bound in bounds)
-    return place, place.begin if first is None else first, place.end if stop is None else stop
+    looked = place.begin if bounds[0] is None else int(view.position_at(bounds[0] - _COPIES_MS))
+    part = place.begin if first is None else first, place.end if stop is None else stop
+    return place, *part, taken_back_from(place, looked)
 
 
-def _known(options: Mapping[str, str]) -> tuple[LogPlace, int, int]:
+def _known(options: Mapping[str, str]) -> tuple[LogPlace, int, int, TakenBack]:
     """Return what ``fixed`` found.
 
     Raises:
@@ -118,12 +154,12 @@ def _known(options: Mapping[str, str]) -> tuple[LogPlace, int, int]:
     told, folder = msgspec.json.decode(options[WITHIN], type=_Within), Path(options["path"])
     place = LogPlace(str(folder), "", told.generation, told.begin, told.end, told.log)
     if not told.log:
-        return place, 0, 0
+        return place, 0, 0, NONE_TAKEN_BACK
     data = DataFolder(folder / DATA_NAME).log
     identity = read_identity(data, RealDisk()) if data.is_dir() else None
     if identity is None or (identity.public_name, identity.generation) != (told.log, told.generation):
         raise rewritten(data, place, identity)
-    return replace(place, log_id=identity.log_id), told.first, told.stop
+    return replace(place, log_id=identity.log_id), told.first, told.stop, told.taken_back
 
 
 def begin_of(options: Mapping[str, str]) -> dict[str, Any]:
@@ -222,9 +258,20 @@ def between(options: Mapping[str, str], start: Mapping[str, Any], end: Mapping[s
 
 
 def read(_: Mapping[str, str], piece: object) -> Iterator[Batch]:
-    """Yield the events of a range; see ``record_batches``."""
-    found = cast("SourcePiece", piece)
-    return record_batches(found.place, found.part, found.kinds, any_generation=found.any_generation)
+    """Yield the events of a piece, as record batches of ``LOG_SCHEMA``.
+
+    Raises:
+        LogRewritten: The folder has another log, or another writing of it.
+        LogDamaged: It cannot be trusted.
+    """
+    told = cast("SourcePiece", piece)
+    wanted = [Kind[name.upper()] for name in told.kinds]
+    kept = KeptEvents(told.place, told.part, told.taken_back)
+    for first, batch in event_batches(told.place, told.part, any_generation=told.any_generation):
+        chosen = np.flatnonzero(kept.of(first, batch) & np.isin(batch.rows["kind"], wanted))
+        if len(chosen):
+            events = batch if len(chosen) == len(batch) else pick(batch, chosen)
+            yield with_positions(first + chosen.astype(np.int64), to_table(events))
 
 
 def _folder(options: Mapping[str, str]) -> Path:

@@ -6,11 +6,12 @@ the first of them counts, and here one of each item. **Co-visitation** has the s
 table keeps the heaviest neighbours of each item: no row is ever full. Sums of several shards are added in another order
 than live, so they differ in the last bits.
 
-Neither reaches a maximum that the whole state reaches: what that counts as evicted or refused there is here.
+Neither reaches a maximum that the whole state reaches: what that counts as evicted or refused there is here. Both leave
+out acts that were taken back, as a rebuild of the state does.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from midstream.app.config.schema import Config
 from midstream.app.config_history import settings_of
 from midstream.app.opening import DATA_NAME
-from midstream.app.spark.event_shards import unpack
+from midstream.app.spark.event_shards import ShardEvents, unpack
 from midstream.core.durations import format_duration
 from midstream.core.fold_step import FoldStep
 from midstream.core.kinds import IMPRESSION, Kind
-from midstream.core.types import EventBatch, Index, LogPosition
+from midstream.core.types import Index, LogPosition
 from midstream.engine.folder import DataFolder
 from midstream.events.loose_arrow import Batch, Schema, pa
 from midstream.events.schema import Event, build
@@ -99,8 +100,13 @@ class ShardFold:
         """The table of items."""
         return self._above.table(Items)
 
-    def apply(self, batch: EventBatch) -> Iterator[FoldStep]:
-        """Fold the next events of the shard; yield each step when all tables have it."""
+    def apply(self, shard: ShardEvents) -> Iterator[FoldStep]:
+        """Fold the next events of the shard; yield each step when all tables have it.
+
+        An act that was taken back is passed by, as a rebuild does it.
+        """
+        self.vocabulary.dropped = replace(NOTHING, acts=self._position + shard.taken_back)
+        batch = shard.events
         for step in steps(self._position, batch):
             for table in self._before:
                 table.apply(step)
@@ -126,10 +132,10 @@ def _counted(settings: FoldSettings) -> list[tuple[str, int]]:
 def popularity_of(job: ShardJob, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yield the items of the shards of one task, sorted by shard and position; runs in tasks."""
 
-    def folded(events: Iterator[EventBatch]) -> Iterator[Batch]:
+    def folded(events: Iterator[ShardEvents]) -> Iterator[Batch]:
         settings = job.settings()
         fold = ShardFold(settings, (*_IDENTITY, Items))
-        tick = build((Event(Kind.TICK, log_time_ms=job.log_time_ms),))
+        tick = ShardEvents(build((Event(Kind.TICK, log_time_ms=job.log_time_ms),)), NOTHING.acts)
         for each in chain(events, (tick,)):
             for _ in fold.apply(each):
                 pass
@@ -155,7 +161,7 @@ def _item_rows(fold: ShardFold, settings: FoldSettings, now_ms: int) -> Iterator
 def pairs_of(job: ShardJob, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yield parts of the weights of pairs from the shards of one task, sorted by shard and position; runs in tasks."""
 
-    def folded(events: Iterator[EventBatch]) -> Iterator[Batch]:
+    def folded(events: Iterator[ShardEvents]) -> Iterator[Batch]:
         settings = job.settings()
         fold, sums = ShardFold(settings), _PairSums(settings.pair_half_life.ms, job.log_time_ms)
         for each in events:
@@ -221,12 +227,12 @@ def _ids(vocabulary: Vocabulary, index: Index) -> object:
     return pa.array(vocabulary.item_ids(distinct), pa.string()).take(pa.array(group))
 
 
-def _by_shard(batches: Iterable[Batch], folded: Callable[[Iterator[EventBatch]], Iterator[Batch]]) -> Iterator[Batch]:
+def _by_shard(batches: Iterable[Batch], folded: Callable[[Iterator[ShardEvents]], Iterator[Batch]]) -> Iterator[Batch]:
     """Yield what a function makes of the events of each shard, which come one shard after another."""
     rows = (row for batch in batches for row in zip(*_columns(batch), strict=True))
     held = next(rows, None)
 
-    def one(number: int) -> Iterator[EventBatch]:
+    def one(number: int) -> Iterator[ShardEvents]:
         nonlocal held
         while held is not None and held[0] == number:
             events = unpack(held[1])

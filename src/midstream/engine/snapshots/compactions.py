@@ -20,7 +20,7 @@ from midstream.engine.folder import DataFolder
 from midstream.events.file_modes import make_folder
 from midstream.events.schema import text_column
 from midstream.events.whole_file import WholeFile
-from midstream.state.control.retractions import retracted_act
+from midstream.state.control.retractions import RetractedAct, retracted_act
 from midstream.state.ids.compacted_items import NOTHING, Dropped
 from midstream.state.ids.event_columns import item_hashes
 from midstream.state.settings import FoldSettings
@@ -109,9 +109,14 @@ def take_back(folder: DataFolder, events: Iterable[tuple[LogPosition, EventBatch
 
 def acts_taken_back(batch: EventBatch) -> set[int]:
     """Return the log positions of the acts that events of a batch take back."""
+    return {act.log_position for act in retracted_acts(batch)}
+
+
+def retracted_acts(batch: EventBatch) -> list[RetractedAct]:
+    """Return what the retractions of a batch say, in order; those of a user who was erased name the position alone."""
     places = np.flatnonzero(batch.rows["kind"] == Kind.RETRACTION)
     told = (retracted_act(body) for body in text_column(batch, "body", places))
-    return {act.log_position for act in told if act is not None and 0 <= act.log_position < _POSITIONS_END}
+    return [act for act in told if act is not None and 0 <= act.log_position < _POSITIONS_END]
 
 
 def of_acts(dropped: Dropped) -> Dropped:
