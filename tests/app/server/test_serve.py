@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
         for number in range(EVENTS):
             shop.record([{"type": "view", "user_id": "ann", "item_id": f"i{number}"}])
     shutil.rmtree(tmp_path / "data" / "snapshots", ignore_errors=True)
-    monkeypatch.setattr(log_reader, "READ_EVENTS", 10)
+    monkeypatch.setattr(log_reader, "FOLD_EVENTS", 10)
     return tmp_path
 
 
