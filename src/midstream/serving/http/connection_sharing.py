@@ -69,6 +69,11 @@ class Acceptor:
             self._timer.cancel()
             self._timer = None
 
+    async def settle(self) -> None:
+        """Return when each connection that was taken has its protocol."""
+        if self._opening:
+            await asyncio.wait(self._opening)
+
     def _on_waiting(self) -> None:
         """A connection is queued: accept it, or leave it to the others for a moment."""
         share = self._share
@@ -137,6 +142,7 @@ class SharingServer(DrainingServer):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Leave further connections to others, then end those that are open when they have their answers."""
         self._acceptor.turn(on=False)
+        await self._acceptor.settle()
         await super().shutdown(sockets=[])
 
     def _is_drained(self, for_s: float) -> bool:

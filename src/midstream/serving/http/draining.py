@@ -8,12 +8,15 @@ Reference: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod
 
 import asyncio
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
 
 AT_ONCE = signal.SIGUSR1
 """Ends a follower, also one that drains: the process that owns the port sends it, and has drained where that is due."""
+ACCEPT_PASSES = 5
+"""Passes of the loop after which a connection is known that was accepted last; uvloop takes one or two."""
 DRAINING = "this server is asked to stop, and answers until a balancer has seen that"
 
 
@@ -46,6 +49,18 @@ class DrainingServer(uvicorn.Server):
         now_s = asyncio.get_running_loop().time()
         self._began_s = now_s if self._began_s is None else self._began_s
         return is_over or self._is_drained(now_s - self._began_s)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no further connection, then end those that are open when they have their answers.
+
+        uvicorn tells those that it knows of. One that was just accepted would go on as if nothing were, hold up the
+        stop for all of its time, and have its last request cut off.
+        """
+        for server in self.servers:
+            server.close()
+        for _ in range(ACCEPT_PASSES):
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
     def _is_drained(self, for_s: float) -> bool:
         """Return whether a drain is over that began so long ago."""
