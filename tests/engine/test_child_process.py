@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,6 +31,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.history import worker as seal_child
 from midstream.engine.log_opening import open_log
 from midstream.engine.snapshots import worker as snapshot_child
+from midstream.events.processes.spawned_process import SpawnedProcess, spawn
 from midstream.state.settings import encode_settings
 from tests.support.patience import PATIENCE_S
 from tests.support.worker_orders import order_type
@@ -135,7 +138,7 @@ os.nice(max(0, int(sys.argv[1]) - os.nice(0)))
 reading, writing = os.pipe()
 first = os.fork()
 if not first:
-    child.begin()
+    child.step_behind(0)
     os.write(writing, b"x")
     while True:
         pass
@@ -162,21 +165,57 @@ def test_a_child_has_little_of_a_core_that_others_want_and_never_nothing(nicenes
 
 @pytest.mark.parametrize("hurried", [False, True])
 @pytest.mark.parametrize("part", [rewrite_child, seal_child, snapshot_child])
-def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
+def test_a_child_that_somebody_waits_for_rests_for_nobody(
     monkeypatch: pytest.MonkeyPatch, part: ModuleType, hurried: bool
 ) -> None:
-    """And rests for nobody; any other steps back before it does anything."""
+    """Any other rests while its server works."""
     done: list[object] = []
     empty = {int: 0, str: ""}
     needed = {each.name: empty[each.type] for each in msgspec.structs.fields(order_type(part)) if each.required}
     order = msgspec.json.encode({**needed, "hurried": hurried})
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(order)))
     monkeypatch.setattr(child_process, "tell_bugs", lambda: None)
-    monkeypatch.setattr(child_process, "begin", lambda: done.append("steps back"))
     monkeypatch.setattr(child_process, "Pace", lambda _notify, *, hurried: hurried)
     monkeypatch.setattr(child_process, "report", done.append)
     child_process.main(order_type(part), lambda _order, pace: done.append(pace))
-    assert done == [*([] if hurried else ["steps back"]), hurried, b"null"]
+    assert done == [hurried, b"null"]
+
+
+Rank = tuple[int, int]
+
+
+def rank(process: int) -> Rank:
+    """Return niceness and policy of a process."""
+    return os.getpriority(os.PRIO_PROCESS, process), os.sched_getscheduler(process)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurried: bool
+) -> None:
+    """Any other is behind it from its start: before it has its order, and so before it imports anything large."""
+    found: list[Rank] = []
+    followed = child_process._followed
+
+    async def looked(process: SpawnedProcess, *more: Any) -> child_process.Ended:
+        found.append(rank(process.pid))
+        return await followed(process, *more)
+
+    monkeypatch.setattr(child_process, "_followed", looked)
+    assert ended(tmp_path, monkeypatch, "well", hurried=hurried)[0].line == b"well"
+    niceness, policy = rank(0)
+    behind = (min(niceness + child_process.NICENESS, 19), os.SCHED_BATCH)
+    assert found == [(niceness, policy) if hurried else behind]
+
+
+def test_a_server_that_has_idle_time_alone_has_its_children_there() -> None:
+    """Nobody may leave that policy without a privilege: its child is let be."""
+    program = (
+        "import os; from midstream.engine import child_process as child; "
+        "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); before = os.nice(0); child.step_behind(0); "
+        "assert (os.nice(0), os.sched_getscheduler(0)) == (before, os.SCHED_IDLE)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 WORKERS = (rewrite_child, seal_child, snapshot_child, explain_child, training_child, encoding_child)
@@ -273,12 +312,14 @@ def ended(
     order: str,
     stall_s: float = PATIENCE_S,
     time_s_max: float | None = None,
+    *,
+    hurried: bool = False,
 ) -> tuple[child_process.Ended, Said]:
     """Run a child that does as it is told; return how it ended and what it said on the way."""
     (tmp_path / "told_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
     said: Said = []
-    asked = child_process.WorkOrder(folder=order)
+    asked = child_process.WorkOrder(folder=order, hurried=hurried)
     work = child_process.run(
         "told_child",
         asked,
@@ -375,14 +416,13 @@ def test_a_silent_child_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A living one is killed and waited for, however often it says how far it is; the reason says so."""
-    started: list[asyncio.subprocess.Process] = []
-    start = asyncio.create_subprocess_exec
+    started: list[SpawnedProcess] = []
 
-    async def noted(*command: str, **options: object) -> asyncio.subprocess.Process:
-        started.append(await start(*command, **options))  # type: ignore[arg-type]
+    async def noted(command: Sequence[str], *, limit: int, variables: Mapping[str, str]) -> SpawnedProcess:
+        started.append(await spawn(command, limit=limit, variables=variables))
         return started[0]
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    monkeypatch.setattr(child_process, "spawn", noted)
     found, _ = ended(tmp_path, monkeypatch, "hang", time_s_max=0.2)
     assert (found.line, found.reason) == (b"", "its process took longer than 0.2 s and was ended")
     assert [process.returncode for process in started] == [-signal.SIGKILL]

@@ -17,7 +17,7 @@ from midstream.engine.ingest.admitted_batch import ERASED_CAME
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
-from midstream.events.process_ids import is_running
+from midstream.events.processes.process_ids import is_running
 
 REFUSED_NAMED_MAX = 1_000
 """Refused rows of an import that are kept, the first ones: 40 ms. All are counted, by reason."""

@@ -19,7 +19,7 @@ from midstream.engine.folder import DataFolder
 from midstream.engine.types import Liveness
 from midstream.events.disk import RealDisk
 from midstream.events.file_modes import open_file
-from midstream.events.process_ids import is_running
+from midstream.events.processes.process_ids import is_running
 from midstream.events.segments.log_identity import read_identity
 from midstream.serving.access.key_file import operator_key
 

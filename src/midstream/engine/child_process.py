@@ -26,6 +26,7 @@ import msgspec
 from midstream.core.errors import Fault, Invalid, MidstreamError
 from midstream.core.tracebacks import raised_of
 from midstream.events.file_modes import open_file
+from midstream.events.processes.spawned_process import SpawnedProcess, spawn
 
 NICENESS = 10
 """A tenth of the server's share of a core that both want, by the kernel's table of weights (110 of 1,024)."""
@@ -229,12 +230,13 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 
 
-def begin() -> None:
-    """Lower the priority below the server's: the first call of a child that no caller waits for."""
-    if os.sched_getscheduler(0) == os.SCHED_IDLE:  # as the server itself: nobody may leave that without a privilege
+def step_behind(process: int) -> None:
+    """Lower the rank of a process that has just begun below that of this one: a child that no caller waits for."""
+    if os.sched_getscheduler(process) == os.SCHED_IDLE:  # as the server itself: nobody leaves that without a privilege
         return
-    os.nice(NICENESS)  # behind a server that is behind others too, unless that is the last in rank
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    # Behind a server that is behind others too, unless that is the last in rank.
+    os.setpriority(os.PRIO_PROCESS, process, os.getpriority(os.PRIO_PROCESS, process) + NICENESS)
+    os.sched_setscheduler(process, os.SCHED_BATCH, os.sched_param(0))
 
 
 def say_progress(stage: str, done: int, total: int) -> None:
@@ -301,8 +303,6 @@ def main(kind: type[AnyOrder], work: Callable[[AnyOrder, Pace], object], *, logs
     if logs_bugs:
         tell_bugs()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=kind)
-    if not order.hurried:
-        begin()
     try:
         done = work(order, Pace(say_progress, hurried=order.hurried))
     except (MidstreamError, OSError, MemoryError) as error:
@@ -332,32 +332,31 @@ async def run(
     limit = asyncio.timeout(time_s_max)
     try:
         async with limit:
-            return await _run(module, msgspec.json.encode(order), notify, stall_s, variables or {})
+            return await _run(module, order, notify, stall_s, variables or {})
     except TimeoutError:
         if not limit.expired():
             raise
         return Ended(b"", f"its process took longer than {time_s_max:g} s and was ended")
 
 
-async def _run(module: str, order: bytes, notify: Notify, stall_s: float, variables: Mapping[str, str]) -> Ended:
+async def _run(module: str, order: WorkOrder, notify: Notify, stall_s: float, variables: Mapping[str, str]) -> Ended:
     # -P: nothing of the current folder is imported.
     command = (sys.executable, "-P", "-m", module)
-    pipe = asyncio.subprocess.PIPE
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_BYTES_MAX, env={**os.environ, **variables}
-        )
+        process = await spawn(command, limit=LINE_BYTES_MAX, variables=variables)
     except OSError as error:  # no memory or no process to be had now
         return Ended(b"", f"no process could be started: {error}")
     try:
-        return await _followed(process, order, notify, stall_s)
+        if not order.hurried:
+            step_behind(process.pid)  # by itself it would do so when all is imported, half a second later
+        return await _followed(process, msgspec.json.encode(order), notify, stall_s)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
 
 
-async def _followed(process: asyncio.subprocess.Process, order: bytes, notify: Notify, stall_s: float) -> Ended:
+async def _followed(process: SpawnedProcess, order: bytes, notify: Notify, stall_s: float) -> Ended:
     """Hand the order over and read line by line until the child ends."""
     last = b""
     loop = asyncio.get_running_loop()
@@ -394,7 +393,7 @@ def _invalid(line: bytes) -> Ended:
     return Ended(b"", f"Invalid: {_in_one_line(str(Invalid(faults)))}", is_told=True, faults=faults)
 
 
-async def _sent(process: asyncio.subprocess.Process, order: bytes) -> bytes:
+async def _sent(process: SpawnedProcess, order: bytes) -> bytes:
     """Hand the order over; return the first line that comes."""
     if process.stdin is not None:
         process.stdin.write(order)
@@ -414,7 +413,7 @@ def _progress(line: bytes) -> tuple[str, int, int]:
         raise _Unreadable(repr(line[:100])) from error
 
 
-async def _line(process: asyncio.subprocess.Process) -> bytes:
+async def _line(process: SpawnedProcess) -> bytes:
     """Return the next line, empty at the end."""
     try:
         return b"" if process.stdout is None else await process.stdout.readline()

