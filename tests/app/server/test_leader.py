@@ -143,7 +143,11 @@ class Pipe:
 
     def __init__(self, stuck):
         self.lines: list[bytes] = []
-        self.transport = SimpleNamespace(get_write_buffer_size=lambda: len(b"".join(self.lines)) if stuck else 0)
+        self._stuck = stuck
+
+    def get_write_buffer_size(self):
+        """Return how much was not read."""
+        return len(b"".join(self.lines)) if self._stuck else 0
 
     def is_closing(self):
         """Return that it is open."""
