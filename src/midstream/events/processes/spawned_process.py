@@ -117,7 +117,7 @@ async def spawn(
     connecting = asyncio.ensure_future(spawned.connect(limit))
     try:
         await asyncio.shield(connecting)
-    except BaseException:
+    except (OSError, asyncio.CancelledError):
         process.kill()
         await asyncio.wait([connecting])  # a few passes of the loop: what is half connected cannot be closed
         await spawned.wait()
