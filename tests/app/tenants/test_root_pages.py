@@ -39,7 +39,8 @@ def test_a_person_signs_in_and_sees_the_tenants(pair):
         page = await server.ask("GET", "/console", headers=cookie)
         changed = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, OWN])
         foreign = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, FOREIGN])
-        out = await server.ask("DELETE", "/console/session", headers=[*cookie, OWN])
+        earlier = (b"cookie", b"midstream_key=of_an_earlier_console")
+        out = await server.ask("DELETE", "/console/session", headers=[*cookie, earlier, OWN])
         after = await server.ask("GET", "/console", headers=cookie)
         return led, form, signed, page, changed.status, foreign.status, out, after
 
@@ -50,6 +51,7 @@ def test_a_person_signs_in_and_sees_the_tenants(pair):
     assert len(set(cookies_of(signed).values())) == 1
     assert person not in str(signed.all_headers)
     assert cookies_of(out) == {"/console": "", "/v1": ""}
+    assert len(re.findall(r"midstream_key=; Max-Age=0; Path=(?:/console|/v1);", str(out.all_headers))) == 2
     assert after.status == 303
     text = page.body.decode()
     assert re.findall(r'data-send="([^"]*)"', text) == [

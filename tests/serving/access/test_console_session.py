@@ -10,7 +10,7 @@ from threading import Timer
 import pytest
 
 from midstream.serving.access.callers import CALLER, Caller
-from midstream.serving.access.console_session import ConsoleSessions, session_cookie, session_token, sign_in_reply
+from midstream.serving.access.console_session import ConsoleSessions, session_cookies, session_token, sign_in_reply
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch, KnownKey
 from midstream.serving.access.key_sessions import SESSION_S_MAX, SESSIONS_OF_KEY_MAX
@@ -40,19 +40,20 @@ def test_shops_on_two_ports_of_a_host_have_two_cookies():
     hosts = (b"127.0.0.1:8765", b"[::1]:8766", b"shop.example")
     assert [session_token([(b"host", host), sent]) for host in hosts] == ["one", "two", "three"]
     scope = {"headers": [(b"host", b"localhost:8766")]}
-    assert session_cookie(scope, "").startswith("midstream_session_8766=; Max-Age=0; ")
+    assert session_cookies(scope, "")[0].startswith("midstream_session_8766=; Max-Age=0; ")
 
 
 def test_cookie_is_kept_from_scripts_and_other_sites():
     """Over TLS it stays there; below a mount it is sent to that mount alone; an empty token takes it away."""
-    kept = session_cookie({"scheme": "https"}, "a_b")
+    (kept,) = session_cookies({"scheme": "https"}, "a_b")
     assert kept.startswith("midstream_session=a_b; ")
     assert {"HttpOnly", "SameSite=Strict", "Secure", "Path=/"} <= set(kept.split("; "))
-    assert "Secure" not in session_cookie({"scheme": "http"}, "x")
+    assert "Secure" not in session_cookies({"scheme": "http"}, "x")[0]
     for origin, is_secure in ((b"https://shop.example", True), (b"HTTPS://shop.example", True), (b"http://a", False)):
-        assert ("Secure" in session_cookie({"scheme": "http", "headers": [(b"origin", origin)]}, "x")) == is_secure
-    assert "Path=/shop;" in session_cookie({MOUNTED_AT: "/shop"}, "x")
-    assert "Max-Age=0;" in session_cookie({}, "")
+        (kept,) = session_cookies({"scheme": "http", "headers": [(b"origin", origin)]}, "x")
+        assert ("Secure" in kept) == is_secure
+    assert "Path=/shop;" in session_cookies({MOUNTED_AT: "/shop"}, "x")[0]
+    assert "Max-Age=0;" in session_cookies({}, "")[0]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,23 @@ def test_signing_out_ends_the_session_at_the_server(keyed):
     before = keyed.file.path.stat().st_mtime_ns
     assert keyed.ask("", "DELETE", "/console/session", headers=mine).status_code == 200
     assert keyed.file.path.stat().st_mtime_ns == before
+
+
+def test_the_key_of_an_earlier_console_leaves_the_browser(keyed):
+    """To sign in and to sign out expire its cookie, where the browser sends one; it opens nothing meanwhile."""
+    reader = keyed.make("read")
+    earlier = {"cookie": f"a=1; midstream_key={reader}"}
+    gone = "midstream_key=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"
+    assert not sees_the_console(keyed, earlier)
+    began = keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": reader, **earlier})
+    ended = keyed.ask("", "DELETE", "/console/session", headers=earlier)
+    for answer in (began, ended):
+        session, key = answer.headers.get_list("set-cookie")
+        assert session.startswith("midstream_session=")
+        assert key == gone
+        assert reader not in str(answer.headers)
+    without = keyed.ask("", "DELETE", "/console/session", headers={"cookie": "xmidstream_key=1"})
+    assert len(without.headers.get_list("set-cookie")) == 1
 
 
 def test_other_processes_of_the_server_know_the_sessions(keyed):

@@ -28,19 +28,14 @@ LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
 """A stream of server-sent events."""
 SESSION_PATH: Final = "/console/session"
 _NAME: Final = b"midstream_session"
+_KEY_NAME: Final = b"midstream_key"
+"""Of the cookie in which consoles kept the key itself, before they had sessions."""
 _KEY_HEADER: Final = b"x-api-key"
 
 
 def session_token(headers: Sequence[tuple[bytes, bytes]]) -> str:
     """Return the token in the cookies of a request; empty = there is none, or there are two."""
-    own = cookie_name(headers)
-    found = [
-        value.strip()
-        for name, cookies in headers
-        if name == b"cookie"
-        for key, _, value in (each.partition(b"=") for each in cookies.split(b";"))
-        if key.strip() == own
-    ]
+    found = _cookies(headers, cookie_name(headers))
     return found[0].decode("latin-1") if len(found) == 1 else ""
 
 
@@ -116,21 +111,31 @@ class ConsoleSessions:
             return await asyncio.to_thread(read_or_changed, change)
 
 
-def session_cookie(scope: Scope, token: str, path: str = "") -> str:
-    """Return the header that keeps a token in the browser, or takes it away where the token is empty.
+def session_cookies(scope: Scope, token: str, paths: Sequence[str] = ("",)) -> Sequence[str]:
+    """Return the headers that keep a token in the browser, or take it away where the token is empty.
+
+    A key that an earlier console left in the browser is taken away with either: it has no end of its own.
 
     Args:
         scope: Of the request.
         token: Of the session.
-        path: Below which the browser sends it; empty = to every path of the app.
+        paths: Below which the browser sends it; an empty one = to every path of the app.
     """
-    origin = next((value for name, value in scope.get("headers", ()) if name == b"origin"), b"")
+    headers: Sequence[tuple[bytes, bytes]] = scope.get("headers", ())
+    kept = [_cookie(scope, cookie_name(headers), token, path) for path in paths]
+    if _cookies(headers, _KEY_NAME):
+        kept += (_cookie(scope, _KEY_NAME, "", path) for path in paths)
+    return kept
+
+
+def _cookie(scope: Scope, name: bytes, value: str, path: str) -> str:
+    """Return the header that keeps a cookie of a name, or takes it away where its value is empty."""
+    origin = next((sent for header, sent in scope.get("headers", ()) if header == b"origin"), b"")
     is_secure = scope.get("scheme") == "https" or origin.lower().startswith(b"https://")  # the latter behind a proxy
     secure = "; Secure" if is_secure else ""
-    age = SESSION_S_MAX if token else 0
+    age = SESSION_S_MAX if value else 0
     below = path or _mounted_at(scope) or "/"
-    name = cookie_name(scope.get("headers", ())).decode()
-    return f"{name}={token}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
+    return f"{name.decode()}={value}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
 
 
 def sign_in_reply(scope: Scope) -> Reply | None:
@@ -146,6 +151,17 @@ def led_to(scope: Scope, path: str) -> Reply:
     """Return what leads a browser to another path of the app."""
     where = f"{_mounted_at(scope)}{path}".encode("latin-1", "replace")
     return Reply(303, b"", headers=((b"location", where), (b"cache-control", b"no-store")))
+
+
+def _cookies(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> Sequence[bytes]:
+    """Return the values of all cookies of a name in a request."""
+    return [
+        value.strip()
+        for name, cookies in headers
+        if name == b"cookie"
+        for key, _, value in (each.partition(b"=") for each in cookies.split(b";"))
+        if key.strip() == wanted
+    ]
 
 
 def _provider_token(scope: Scope) -> str:

@@ -17,7 +17,7 @@ from midstream.serving.access.console_session import (
     LIVE_PATH,
     SESSION_PATH,
     ConsoleSessions,
-    session_cookie,
+    session_cookies,
 )
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.api_reader import ApiReader
@@ -95,8 +95,10 @@ def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None
 
 
 def _kept(request: Request, token: str) -> Response:
-    headers = {**CONSOLE_HEADERS, "set-cookie": session_cookie(request.scope, token)}
-    return Response(b"{}", headers=headers, media_type="application/json")
+    response = Response(b"{}", headers=CONSOLE_HEADERS, media_type="application/json")
+    for each in session_cookies(request.scope, token):
+        response.headers.append("set-cookie", each)
+    return response
 
 
 def _route(page_of: PageMaker, api: ApiReader, templates: Templates) -> Callable[[Request], object]:

@@ -20,7 +20,7 @@ from midstream.serving.access.console_session import (
     SESSION_PATH,
     ConsoleSessions,
     led_to,
-    session_cookie,
+    session_cookies,
 )
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
@@ -100,7 +100,7 @@ async def _file(_name: str, scope: Scope, _receive: Receive) -> Reply:
 
 
 def _kept(scope: Scope, token: str) -> Reply:
-    cookies = ((b"set-cookie", session_cookie(scope, token, path).encode("latin-1")) for path in _KEPT_AT)
+    cookies = ((b"set-cookie", each.encode("latin-1")) for each in session_cookies(scope, token, _KEPT_AT))
     return Reply(HTTPStatus.OK, b"{}", JSON, (*_encoded(CONSOLE_HEADERS), *cookies))
 
 
