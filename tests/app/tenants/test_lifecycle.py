@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tarfile
 
 import pytest
@@ -90,6 +91,46 @@ def test_a_suspended_tenant_answers_the_reason(pair):
     assert pair.run(resume) == (503, "serving", 200)
     with open_shop(pair.folders.of("red")) as shop:  # the server has let go of the folder
         assert shop.running.engine.log.end >= len(ACTS)
+
+
+def shown(answer):
+    """What a page says to a person, and how it is kept to this server."""
+    assert answer.headers[b"content-type"] == b"text/html; charset=utf-8"
+    assert b"default-src 'none'" in answer.headers[b"content-security-policy"]
+    assert answer.headers[b"cache-control"] == b"no-store"
+    text = answer.body.decode()
+    assert set(re.findall(r'(?:href|src)="(/[^"]*)"', text)) == {
+        "/console/assets/console.css",
+        "/console/assets/console.js",
+    }
+    return text.partition("<main")[2]
+
+
+def test_the_console_of_a_tenant_that_does_not_serve_says_why(pair):
+    """A person sees a page with the reason, of a suspended and of a deleted tenant; programs get the problem."""
+    programs = (("GET", "/v1/models"), ("GET", "/console/live"), ("PUT", "/console/session"), ("HEAD", "/console"))
+
+    async def play(server):
+        await server.root("POST", "/v1/tenants/red/suspend", {"reason": "<b>The bill</b> is open."})
+        await server.root("DELETE", "/v1/tenants/blue", query=b"confirm=blue")
+        files = [await server.ask("GET", f"/console/assets/console.{each}") for each in ("css", "js")]
+        pages = [await server.ask("GET", f"/t/{each}") for each in ("red/console/keys", "blue/console", "red/console")]
+        told = [await server.ask(*each) for each in ((m, f"/t/{n}{p}") for m, p in programs for n in ("red", "blue"))]
+        return pages, told, [each.status for each in files]
+
+    (red, blue, first), told, files = pair.run(play)
+    assert ([red.status, blue.status, first.status], files) == ([503, 404, 503], [200, 200])
+    assert 5 <= int(red.headers[b"retry-after"]) <= 15
+    assert b"retry-after" not in blue.headers
+    for page in (red, first):
+        assert "red is suspended. &lt;b&gt;The bill&lt;/b&gt; is open." in shown(page)
+    assert "There is no tenant &#34;blue&#34;." in shown(blue)
+    assert [each.status for each in told] == [503, 404] * len(programs)
+    assert {each.headers[b"content-type"] for each in told} == {b"application/problem+json"}
+    assert [each.json()["type"] for each in told[:2]] == [
+        "urn:midstream:tenant-unavailable",
+        "urn:midstream:route-unknown",
+    ]
 
 
 def test_requests_in_progress_are_answered_before_a_tenant_is_closed(pair):

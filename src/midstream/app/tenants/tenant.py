@@ -43,6 +43,7 @@ from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
 from midstream.serving.tenants.fair_turns import FairTurns
 from midstream.serving.tenants.quota import QuotaGate, TenantMeter
+from midstream.serving.tenants.refused_pages import refused_reply
 from midstream.serving.tenants.types import PREFIX, State, TenantView
 
 _SHOWN: Final = {
@@ -192,7 +193,8 @@ class Tenant:
         shop = self._shop
         if shop is None or self.state != "serving":
             reason = self.reason if self.state == "suspended" else _SHOWN.get(self.state, "")
-            await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}. {reason}")))
+            error = TenantUnavailable(f"{self.name} is {self.state}. {reason}")
+            await send_reply(scope, send, refused_reply(scope, error))
             return
         request = InProgress(asyncio.current_task(), is_endless=scope["path"] == LIVE_PATH)
         shop.begin(request)
@@ -215,7 +217,7 @@ class Tenant:
             if not request.take_back():
                 raise
             if not told:
-                await send_reply(scope, send, problem_reply(TenantUnavailable(f"{self.name} is {self.state}.")))
+                await send_reply(scope, send, refused_reply(scope, TenantUnavailable(f"{self.name} is {self.state}.")))
             elif request.is_endless:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

@@ -140,11 +140,14 @@ def _cookie(scope: Scope, name: bytes, value: str, path: str) -> str:
 
 def sign_in_reply(scope: Scope) -> Reply | None:
     """Return what leads a person to the page where a key is given; None = no person looks at a page of the console."""
+    return led_to(scope, SESSION_PATH) if asks_for_page(scope) else None
+
+
+def asks_for_page(scope: Scope) -> bool:
+    """Return whether a person looks at a page of the console: what is not one is asked for by programs."""
     path: str = scope["path"]
     is_page = path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")
-    if scope["method"] != "GET" or not is_page or path == LIVE_PATH:
-        return None
-    return led_to(scope, SESSION_PATH)
+    return scope["method"] == "GET" and is_page and path != LIVE_PATH
 
 
 def led_to(scope: Scope, path: str) -> Reply:

@@ -9,8 +9,9 @@ from midstream.core.errors import Fault
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.mounting import below
-from midstream.serving.http.problems import RouteUnknown, problem_reply
+from midstream.serving.http.problems import RouteUnknown
 from midstream.serving.http.responses import ASGI, Receive, Scope, Send, send_reply
+from midstream.serving.tenants.refused_pages import refused_reply
 from midstream.serving.tenants.types import NAME, PAGE, PREFIX, Tenants
 
 
@@ -36,6 +37,7 @@ class TenantDispatcher:
             await self._root(scope, receive, send)
             return
         self.arrivals.begin(scope)
+        found = scope
         try:
             name = tenant_name(scope["path"])
             found = below(scope, f"{PREFIX}{name}")
@@ -43,7 +45,7 @@ class TenantDispatcher:
             if app is None:
                 raise _unknown(name)
         except RouteUnknown as error:
-            await send_reply(scope, send, problem_reply(error))
+            await send_reply(scope, send, refused_reply(found, error))
             return
         await app(found, receive, send)
 
