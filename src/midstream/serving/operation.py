@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.http.responses import NO_STORE, Handler, Receive, Reply, Scope
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def operation_routes(engine: "Engine", metrics_text: MetricsText | None = None) 
 
     async def get_metrics(_scope: Scope, _receive: Receive) -> Reply:
         engine.refresh_metrics()
-        text = engine.metrics.text() if metrics_text is None else await metrics_text()
+        text = await (text_in_turns(engine.metrics.registry) if metrics_text is None else metrics_text())
         return Reply(200, text, METRICS_TEXT, NO_STORE)
 
     return {LIVE_PATH: {"GET": get_live}, READY_PATH: {"GET": get_ready}, METRICS_PATH: {"GET": get_metrics}}

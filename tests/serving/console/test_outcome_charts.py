@@ -3,7 +3,7 @@
 import math
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from midstream.serving.console.api_reader import ApiAnswer
@@ -54,6 +54,7 @@ def test_bars_of_a_figure_have_one_scale():
     assert full.bars[1].settled == 0.0
 
 
+@example([(None, 2.225073858507203e-309, 1)])
 @given(
     st.lists(
         st.tuples(

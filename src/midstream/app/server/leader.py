@@ -27,6 +27,7 @@ from midstream.engine.types import FollowerView
 from midstream.events.processes.spawned_process import SpawnedProcess, spawn
 from midstream.monitoring.by_process import LEADER as LEADER_NAME
 from midstream.monitoring.by_process import merged
+from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.access.callers import TellingCaller
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.cluster.internal_routes import METRICS_PATH, Inside
@@ -216,7 +217,7 @@ class Followers:
 
     async def metrics_text(self) -> bytes:
         """Return the metrics of all processes; of a follower that does not answer, none."""
-        texts = {LEADER_NAME: self._engine.metrics.text()}
+        texts = {LEADER_NAME: await text_in_turns(self._engine.metrics.registry)}
         found = await asyncio.gather(*(self._metrics_of(number) for number in self._numbers))
         texts |= {f"follower-{number}": text for number, text in zip(self._numbers, found, strict=True) if text}
         return merged(texts)

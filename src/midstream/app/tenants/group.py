@@ -195,9 +195,9 @@ class TenantGroup:
         error = self._opening.exception()
         return "" if error is None else f"the start ended by {type(error).__name__}: {error}"
 
-    def metrics_texts(self) -> Mapping[str, bytes]:
+    async def metrics_texts(self) -> Mapping[str, bytes]:
         """Return the metrics of the tenants that serve."""
-        texts = {name: self.apps[name].metrics_text() for name in sorted(self.apps)}
+        texts = {name: await app.metrics_text() for name, app in sorted(self.apps.items())}
         return {name: text for name, text in texts.items() if text}
 
     # Changes

@@ -31,6 +31,7 @@ from midstream.engine.instance import Instance
 from midstream.engine.outbox.output_group import OutputGroup
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
+from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.console_session import LIVE_PATH
 from midstream.serving.access.gate import KeyGate
@@ -339,13 +340,13 @@ class Tenant:
         else:
             self.state, self.reason = "failed", reason
 
-    def metrics_text(self) -> bytes:
+    async def metrics_text(self) -> bytes:
         """Return the metrics of the shop; empty while it does not serve."""
         if self._shop is None:
             return b""
         engine = self._shop.running.engine
         engine.refresh_metrics()
-        return engine.metrics.text()
+        return await text_in_turns(engine.metrics.registry)
 
 
 @dataclass(frozen=True, slots=True)

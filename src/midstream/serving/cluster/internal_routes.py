@@ -6,6 +6,7 @@ import msgspec
 
 from midstream.core.errors import NotFound
 from midstream.engine.ingest.served_forwarder import decode_lot
+from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.problems import problem_reply
 from midstream.serving.http.responses import Receive, Reply, Scope, Send, send_reply
@@ -48,7 +49,7 @@ class Inside:
             reply = Reply(200, msgspec.json.encode(stand))
         elif path == METRICS_PATH:
             self._engine.refresh_metrics()
-            reply = Reply(200, self._engine.metrics.text(), b"text/plain")
+            reply = Reply(200, await text_in_turns(self._engine.metrics.registry), b"text/plain")
         else:
             reply = problem_reply(NotFound(path))
         await send_reply(scope, send, reply)

@@ -91,12 +91,17 @@ def _chart(title: str, label: str, named: Sequence[tuple[str, FigureRow]]) -> Ou
     return OutcomeChart(title, label, rows, len(named) - len(shown))
 
 
+def _width(value: float, most: float) -> float:
+    return max(value, 0.0) / most * BAR_WIDTH  # in this order: a scale of one by the smallest floats is infinite
+
+
 def _bars(rows: Sequence[FigureRow], figure: str) -> list[FigureBar]:
     """Return the bars of one figure, on the scale of the greatest."""
     pairs = [(_known(row["settled"].get(figure)), _known(row["so_far"].get(figure))) for row in rows]
     most = max((value for pair in pairs for value in pair if value is not None), default=0.0)
-    scale = BAR_WIDTH / most if most > 0 else 0.0
-    widths = [[0.0 if value is None else round(max(value, 0.0) * scale, 1) for value in pair] for pair in pairs]
+    widths = [
+        [0.0 if value is None or most <= 0 else round(_width(value, most), 1) for value in pair] for pair in pairs
+    ]
     return [FigureBar(*pair, *width) for pair, width in zip(pairs, widths, strict=True)]
 
 

@@ -17,6 +17,7 @@ from midstream.core.errors import Fault, MidstreamError, RequestInvalid
 from midstream.engine.types import Liveness
 from midstream.monitoring.by_process import merged_tenants
 from midstream.monitoring.metrics import Metrics
+from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.access.callers import caller_of
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.scopes import tenant_scope_needed, tenant_template
@@ -194,7 +195,8 @@ class RootApp:
         return _json(health, HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
-        text = merged_tenants(self.metrics.text(), self._tenants.metrics_texts())
+        own = await text_in_turns(self.metrics.registry)
+        text = merged_tenants(own, await self._tenants.metrics_texts())
         return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
 
 

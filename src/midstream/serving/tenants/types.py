@@ -131,7 +131,7 @@ class Tenants(Protocol):
         """Return whether all tenants that are to serve were opened or failed."""
         ...
 
-    def metrics_texts(self) -> Mapping[str, bytes]:
+    async def metrics_texts(self) -> Mapping[str, bytes]:
         """Return the metrics of the tenants that serve."""
         ...
 
