@@ -28,7 +28,7 @@ class _OneFamily(Collector):
 
 
 def turns_of(registry: CollectorRegistry, bytes_min: int = TURN_BYTES) -> Iterator[bytes]:
-    """Return the text of a registry in the Prometheus format, in parts of whole families and of ``bytes_min`` or more."""
+    """Return the text of a registry in the Prometheus format, in parts of whole families and ``bytes_min`` at least."""
     text = b""
     for family in registry.collect():
         text += generate_latest(_OneFamily(family))
