@@ -1,9 +1,22 @@
 """Routes of API keys: a key is shown once, faults stand by their place, and every change is of somebody."""
 
+import asyncio
+import fcntl
+import os
+from contextlib import contextmanager
+from threading import Timer
+
+import httpx
 import pytest
 
+from midstream.core.errors import Overloaded
 from midstream.engine.folder import DataFolder
+from midstream.serving.access import key_file, key_turns
 from midstream.serving.access.key_file import KeyFile
+from midstream.serving.access.key_turns import KeyTurns
+
+HELD_S_MAX = 3
+"""After which a test lets go of the lock, so that a server that waits for it on its loop goes on."""
 
 
 @pytest.fixture
@@ -93,3 +106,77 @@ def test_a_server_without_a_folder_has_no_keys(client):
     """And says so."""
     assert client.get("/v1/keys").status_code == 404
     assert client.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 404
+
+
+@contextmanager
+def held(folder):
+    """Hold the lock of the file as a command does that hangs; whether it is still held, and what lets go of it."""
+    lock = os.open(folder / "keys.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unlock = Timer(HELD_S_MAX, fcntl.flock, (lock, fcntl.LOCK_UN))
+    unlock.start()
+    try:
+        yield unlock.is_alive, lambda: fcntl.flock(lock, fcntl.LOCK_UN)
+    finally:
+        unlock.cancel()
+        unlock.join()
+        os.close(lock)
+
+
+@pytest.mark.parametrize("method, path", [("POST", "/b"), ("POST", "/a/rotate"), ("DELETE", "/a")])
+def test_who_changes_keys_has_no_slate_wait(keyed, tmp_path, method, path):
+    """A command holds the lock of the file; slates are answered meanwhile, and the change is made when it is free."""
+    assert keyed.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 200
+    body = {"scopes": ["read"]} if path == "/b" else None
+
+    async def play(is_held, let_go):
+        transport = httpx.ASGITransport(keyed.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            changing = asyncio.create_task(client.request(method, f"/v1/keys{path}", json=body))
+            await asyncio.sleep(0.05)
+            slates = [(await client.get("/v1/recommendations", params={"user_id": "u"})).status_code for _ in range(3)]
+            while_held = is_held() and not changing.done()
+            let_go()
+            return slates, while_held, (await changing).status_code
+
+    with held(tmp_path) as (is_held, let_go):
+        assert asyncio.run(play(is_held, let_go)) == ([200] * 3, True, 200)
+
+
+def test_a_lock_that_is_held_for_too_long_refuses_the_change(keyed, tmp_path, monkeypatch):
+    """And changes nothing."""
+    assert keyed.post("/v1/keys/a", {"scopes": ["read"]}).status_code == 200
+    monkeypatch.setattr(key_file, "LOCK_S_MAX", 0.05)
+    with held(tmp_path) as (is_held, _):
+        refused = keyed.ask("DELETE", "/v1/keys/a")
+        assert is_held()
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:midstream:overloaded")
+    assert [each["state"] for each in keyed.get("/v1/keys").json()["keys"]] == ["live"]
+    assert keyed.ask("DELETE", "/v1/keys/a").status_code == 200
+
+
+def test_changes_of_keys_wait_in_one_thread(monkeypatch):
+    """One after the other; who waits for too long is refused, and one that is given up keeps the turn to its end."""
+    monkeypatch.setattr(key_turns, "TURN_S_MAX", 0.05)
+    made: list[str] = []
+
+    async def play():
+        turns, goes_on = KeyTurns(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def first():
+            asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result(HELD_S_MAX)
+            made.append("first")
+
+        given_up = asyncio.create_task(turns.changed(first))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        with pytest.raises(Overloaded):
+            await turns.changed(lambda: made.append("refused"))
+        goes_on.set()
+        await turns.changed(lambda: made.append("second"))
+
+    asyncio.run(play())
+    assert made == ["first", "second"]

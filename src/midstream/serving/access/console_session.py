@@ -9,20 +9,19 @@ came.
 Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (SameSite, Max-Age).
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE
 from midstream.serving.access.callers import KEY_HEADERS, KEY_NEEDED, caller_of
-from midstream.serving.access.key_file import KeyFile, read_or_changed
+from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KEY_WHO, OPERATOR_WHO
 from midstream.serving.access.key_sessions import SESSION_S_MAX
+from midstream.serving.access.key_turns import KeyTurns
 from midstream.serving.http.problems import ScopeMissing
 from midstream.serving.http.responses import MOUNTED_AT, Reply, Scope
 
-T = TypeVar("T")
 CONSOLE_PATH: Final = "/console"
 LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
 """A stream of server-sent events."""
@@ -52,10 +51,7 @@ def cookie_name(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 class ConsoleSessions:
-    """Sessions that this server begins and ends, one after the other and in a thread: the file is locked and flushed.
-
-    A command that holds the lock has those who sign in wait, and nobody else.
-    """
+    """Sessions that this server begins and ends, in turns: the file of keys is locked and flushed."""
 
     def __init__(self, file: KeyFile | None, now_ms: Callable[[], int]) -> None:
         """Keep them in a file of keys; None = this server has no folder, and asks nobody for a key.
@@ -64,7 +60,7 @@ class ConsoleSessions:
         """
         self._file = file
         self._now_ms = now_ms
-        self._turn = asyncio.Lock()
+        self._turns = KeyTurns()
 
     async def begin(self, scope: Scope) -> str:
         """Begin a session for the caller of a request, whom the gate has let in; return the token of its cookie.
@@ -79,6 +75,7 @@ class ConsoleSessions:
             KeyNeeded: The request has a cookie and no key: a session does not prolong itself.
             ScopeMissing: The key is that of the machine's operator, which names no person.
             NotFound: The key was revoked meanwhile.
+            Overloaded: Another change of the keys has the file for too long.
             KeysUnreadable: The file of keys is damaged, or the disk fails.
         """
         caller, file = caller_of(scope), self._file
@@ -94,21 +91,18 @@ class ConsoleSessions:
             await self.end(scope)
             return _provider_token(scope)
         before, now_ms = session_token(scope["headers"]), self._now_ms()
-        return await self._changed(lambda: file.begin_session(key_id, now_ms, before))
+        return await self._turns.changed(lambda: file.begin_session(key_id, now_ms, before))
 
     async def end(self, scope: Scope) -> None:
         """End the session of a request's cookie.
 
         Raises:
+            Overloaded: Another change of the keys has the file for too long.
             KeysUnreadable: The file of keys is damaged, or the disk fails.
         """
         token, file = session_token(scope["headers"]), self._file
         if token and file is not None:
-            await self._changed(lambda: file.end_session(token))
-
-    async def _changed(self, change: Callable[[], T]) -> T:
-        async with self._turn:
-            return await asyncio.to_thread(read_or_changed, change)
+            await self._turns.changed(lambda: file.end_session(token))
 
 
 def session_cookies(scope: Scope, token: str, paths: Sequence[str] = ("",)) -> Sequence[str]:

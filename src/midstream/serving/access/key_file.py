@@ -7,8 +7,9 @@ changed.
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -36,6 +37,10 @@ from midstream.serving.access.key_sessions import KeySession, session_digest, wi
 T = TypeVar("T")
 FILE_NAME: Final = "keys.json"
 _LOCK_NAME: Final = "keys.lock"
+LOCK_S_MAX: Final = 5.0
+"""Wait for the lock. A change takes milliseconds, so one that has it for longer hangs, as on a disk that stalls."""
+_LOCK_LOOK_S: Final = 0.01
+"""Between two looks whether it is free: a wait in the system's queue has no end of its own."""
 _VERSION: Final = 1
 
 
@@ -98,7 +103,7 @@ class KeyFile:
 
         Raises:
             ConfigInvalid: The wish cannot be fulfilled, or a live key has the name; every fault is named.
-            Overloaded: There are as many keys as may be.
+            Overloaded: There are as many keys as may be, or another change has the file for too long.
         """
         made = make_key(wish, now_ms, who)
         with self._changing() as (stored, write):
@@ -111,6 +116,7 @@ class KeyFile:
 
         Raises:
             NotFound: There is none that is live.
+            Overloaded: Another change has the file for too long.
         """
         with self._changing() as (stored, write):
             found = _live_of(stored.keys, name, now_ms)
@@ -124,7 +130,7 @@ class KeyFile:
         Raises:
             NotFound: There is none that is live.
             ConfigInvalid: The grace is longer than any key lives.
-            Overloaded: There are as many keys as may be.
+            Overloaded: There are as many keys as may be, or another change has the file for too long.
         """
         if grace_ms > LIFE_MS_MAX:
             raise ConfigInvalid((life_fault("--grace"),))
@@ -147,6 +153,7 @@ class KeyFile:
 
         Raises:
             NotFound: No live key has the id.
+            Overloaded: Another change has the file for too long.
         """
         with self._changing() as (stored, write):
             (key,) = _live_of([each for each in stored.keys if each.id == key_id], key_id, now_ms)
@@ -184,12 +191,16 @@ class KeyFile:
 
     @contextmanager
     def _changing(self) -> Generator[tuple[StoredKeys, Callable[[StoredKeys], None]]]:
-        """Give the keys and a function that writes them, while no other process changes them."""
+        """Give the keys and a function that writes them, while no other process changes them.
+
+        Raises:
+            Overloaded: Another one has the lock for longer than ``LOCK_S_MAX``.
+        """
         make_folder(self.path.parent)
         lock = open_file(self._lock, os.O_RDWR)
         try:
             keep_owner(lock, self._lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _take(lock)
             stored = self.read() or StoredKeys(key_text(OPERATOR_ID), ())
             yield stored, self._write
         finally:
@@ -207,6 +218,21 @@ class KeyFile:
         with WholeFile(self.path) as file:
             keep_owner(file.fileno(), self.path)
             file.write(msgspec.json.format(msgspec.json.encode(told)))
+
+
+def _take(lock: int) -> None:
+    """Take the lock of an open file, which goes with the file.
+
+    Raises:
+        Overloaded: Another process has it for longer than ``LOCK_S_MAX``.
+    """
+    for _ in range(max(1, round(LOCK_S_MAX / _LOCK_LOOK_S))):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_LOCK_LOOK_S)
+    message = f"Another change of the keys has their file for more than {LOCK_S_MAX:g} s; nothing was changed."
+    raise Overloaded(message)
 
 
 def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:

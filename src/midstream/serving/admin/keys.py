@@ -12,6 +12,7 @@ from midstream.serving.access.api_keys import KEYS_MAX, ORIGINS_MAX, ApiKey, Key
 from midstream.serving.access.audit_trail import name_target
 from midstream.serving.access.callers import caller_of
 from midstream.serving.access.key_file import KeyFile, read_or_changed
+from midstream.serving.access.key_turns import KeyTurns
 from midstream.serving.access.key_uses import uses_of
 from midstream.serving.access.key_views import KeyList, NewKey, key_views
 from midstream.serving.access.scopes import SCOPES
@@ -81,6 +82,7 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         data: The data folder, which has the file of keys; None = this server has no folder.
         limits: Of bodies.
     """
+    turns = KeyTurns()
 
     @app.get(KEYS_PATH, name="get keys", openapi_extra=_listing())
     async def get_keys(request: Request) -> Response:
@@ -96,25 +98,27 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         told, name = await posted(request, _key, limits), path_value(request, "name")
         life_ms = 0 if told.expires is None else told.expires.ms
         wish = KeyWish(name, told.scopes, life_ms, told.quota_per_second, told.quota_burst, told.origins)
-        made = _of_request(lambda: _file(data).create(wish, engine.clock(), _who(request)))
-        return _made(request, made, engine.clock())
+        file, now_ms, who = _file(data), engine.clock(), _who(request)
+        made = await _of_request(turns, lambda: file.create(wish, now_ms, who))
+        return _made(request, made, now_ms)
 
     @app.post(f"{_ONE}/rotate", name="rotate key", openapi_extra=_making(_ROTATING))
     async def rotate_key(request: Request) -> Response:
         """Make a new key in place of a name's or an id's; the old one ends after the grace."""
         told, name = await posted(request, _rotate, limits, b"{}"), path_value(request, "name")
-        grace_ms, who = told.grace.ms, _who(request)
-        made = _of_request(lambda: _file(data).rotate(name, grace_ms, engine.clock(), who))
-        return _made(request, made, engine.clock())
+        file, now_ms, who = _file(data), engine.clock(), _who(request)
+        made = await _of_request(turns, lambda: file.rotate(name, told.grace.ms, now_ms, who))
+        return _made(request, made, now_ms)
 
     @app.delete(_ONE, name="revoke key", openapi_extra=_revoking())
     async def revoke_key(request: Request) -> Response:
         """Revoke the key of an id, or all live keys of a name."""
         query_fields(request.scope, ())
         name, who = path_value(request, "name"), _who(request)
-        gone = read_or_changed(lambda: _file(data).revoke(name, engine.clock(), who))
+        file, now_ms = _file(data), engine.clock()
+        gone = await turns.changed(lambda: file.revoke(name, now_ms, who))
         name_target(request.scope, _named(gone))
-        return json_response(KeyList(tuple(key_views(gone, engine.clock()))))
+        return json_response(KeyList(tuple(key_views(gone, now_ms))))
 
 
 def _file(data: "DataFolder | None") -> KeyFile:
@@ -138,15 +142,16 @@ def _made(request: Request, made: MadeKey, now_ms: int) -> Response:
     return json_response(NewKey(made.key, view, made.user_secret))
 
 
-def _of_request(make: Callable[[], MadeKey]) -> MadeKey:
-    """Return a new key.
+async def _of_request(turns: KeyTurns, make: Callable[[], MadeKey]) -> MadeKey:
+    """Return a new key, made in a turn.
 
     Raises:
         RequestInvalid: The wish cannot be fulfilled; each fault stands by its place in the request.
         KeysUnreadable: The file of keys cannot be read, or not be written.
+        Overloaded: Another change has the file for too long.
     """
     try:
-        return read_or_changed(make)
+        return await turns.changed(make)
     except KeysUnreadable:
         raise
     except ConfigInvalid as error:

@@ -1,0 +1,41 @@
+"""Changes of the file of keys by a server: one after the other and in a thread, as the file is locked and flushed.
+
+A command that holds the lock has those wait who change keys or sign in, and nobody else. They wait for so long at most;
+one thread waits, whatever number of requests does.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from midstream.core.errors import Overloaded
+from midstream.serving.access.key_file import read_or_changed
+
+T = TypeVar("T")
+TURN_S_MAX: Final = 10.0
+"""Wait for a turn: that of one change for the lock (``key_file.LOCK_S_MAX``), and as long for those behind it."""
+
+
+class KeyTurns:
+    """Turns of those who change one file of keys in this process."""
+
+    def __init__(self) -> None:
+        """Nobody has the turn."""
+        self._turn = asyncio.Lock()
+
+    async def changed(self, change: Callable[[], T]) -> T:
+        """Return what a change returns that a thread makes. One whose request is cancelled is made, and keeps its turn.
+
+        Raises:
+            Overloaded: The lock of the file, or the turn, was not to be had in time; nothing was changed.
+            KeysUnreadable: The file is damaged, or the disk fails.
+        """
+        try:
+            async with asyncio.timeout(TURN_S_MAX):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            message = "Too many changes of the keys wait for the one that goes on; nothing was changed."
+            raise Overloaded(message) from error
+        making = asyncio.get_running_loop().run_in_executor(None, read_or_changed, change)
+        making.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(making)
