@@ -169,3 +169,25 @@ def test_bytes_are_those_of_the_arrays():
     held = [each for each in (*ring.columns, *vars(ring).values()) if isinstance(each, np.ndarray)]
     assert ids.bytes_max == sum(each.nbytes for each in held) - ring.meta.nbytes
     assert ids.bytes_now == 0
+
+
+@given(st.integers(0, 2**16), st.integers(1, 40))
+def test_the_second_of_an_event_is_that_of_its_first_copy(seed, ids_max):
+    """By its fingerprint and by its id, while it is remembered; of one that is not, there is none."""
+    dice = np.random.default_rng(seed)
+    events = [
+        Event(Kind.INTERACTION, event_id=f"e{dice.integers(60)}", log_time_ms=1_000 + 400 * number)
+        for number in range(100)
+    ]
+    ids, twin, batch = EventIds(ids_max, KEY), Twin(ids_max), build(events)
+    prints = ids.fingerprints(batch)
+    ids.admit(prints, batch.rows["log_time_ms"].copy())
+    for each in events:
+        twin.admit(each)
+    assert twin.held
+    for row, each in enumerate(events):
+        held = twin.held.get(("id", each.event_id))
+        second = None if held is None else held[1]
+        assert ids.second_of_print(int(prints.id_hash[row]), int(prints.check[row])) == second
+        assert ids.second_of(each.event_id) == second
+    assert ids.second_of("unknown") is None

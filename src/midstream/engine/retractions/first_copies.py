@@ -47,7 +47,7 @@ async def was_folded(live: LiveState, act: FoundAct) -> bool:
     id_hash, check = int(prints.id_hash[0]), int(prints.check[0])
     if not id_hash:
         return True  # nothing tells its copies
-    second = _second_of(live, id_hash, check)
+    second = live.fold.event_ids.second_of_print(id_hash, check)
     log_time_ms = act.event.log_time_ms
     if second is not None and second * SECOND_MS <= log_time_ms:
         pieces, since_ms = in_second(live, second, int(act.position)), 0
@@ -87,14 +87,3 @@ async def back(live: LiveState, before: int) -> AsyncIterator[tuple[LogPosition,
         before = int(piece[0])
         yield piece
         await asyncio.sleep(0)
-
-
-def _second_of(live: LiveState, id_hash: int, check: int) -> int | None:
-    """Return the second of log time in which a fingerprint came first, None = it is not remembered."""
-    rows = live.fold.event_ids.rows
-    at = id_hash & (len(rows.table) - 1)
-    while (held := int(rows.table[at]) - 1) >= 0:
-        if int(rows.id_hash[held]) == id_hash and int(rows.check[held]) == check:
-            return int(rows.second[held])
-        at = (at + 1) & (len(rows.table) - 1)
-    return None

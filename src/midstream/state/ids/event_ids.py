@@ -157,11 +157,15 @@ class EventIds:
     def second_of(self, event_id: str) -> int | None:
         """Return the second of log time in which an event with an id came first, None = no such id is remembered."""
         prints = self.fingerprints(build((Event(_TICK, event_id=event_id),)))
+        return self.second_of_print(int(prints.id_hash[0]), int(prints.check[0]))
+
+    def second_of_print(self, id_hash: int, check: int) -> int | None:
+        """Return the second of log time in which a fingerprint came first, None = it is not remembered."""
         ids, checks, _, seconds = self._ring.columns
-        wanted, check, table = int(prints.id_hash[0]), int(prints.check[0]), self._ring.table
-        at = wanted & (len(table) - 1)
+        table = self._ring.table
+        at = id_hash & (len(table) - 1)
         while (held := int(table[at]) - 1) >= 0:
-            if int(ids[held]) == wanted and int(checks[held]) == check:
+            if int(ids[held]) == id_hash and int(checks[held]) == check:
                 return int(seconds[held])
             at = (at + 1) & (len(table) - 1)
         return None
