@@ -348,3 +348,32 @@ def test_an_edit_of_equal_length_in_one_second_is_seen(folder: Path, monkeypatch
         path.write_text(CODE.replace("limit: int = 3", f"limit: int = {limit}"))
         os.utime(path, (1_750_000_000, 1_750_000_000))
         assert component_type("components:Shelf", "$", folder)().limit == limit
+
+
+@pytest.mark.parametrize("edited", ["shelves/__init__.py", "shelves/inner.py", "beside_shelves.py"])
+def test_an_edit_of_a_package_is_seen_by_the_next_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    """As of a file: of a package, of a module in it, and of a module that it imports from the folder."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (folder / "shelves").mkdir()
+    texts = {
+        "shelves/__init__.py": CODE + "\nMARK = 3\nfrom .inner import INNER\nfrom beside_shelves import BESIDE\n",
+        "shelves/inner.py": "INNER = 3\n",
+        "beside_shelves.py": "BESIDE = 3\n",
+    }
+    found = []
+    for value in (3, 4):
+        for name, text in texts.items():
+            path = folder / name
+            path.write_text(text.replace(" = 3\n", f" = {value}\n") if name == edited else text)
+            os.utime(path, (1_750_000_000, 1_750_000_000))
+        try:
+            kind = component_type("shelves:Shelf", "$", folder)
+            module = sys.modules[kind.__module__]
+            found.append((module.MARK, module.INNER, module.BESIDE))
+        finally:  # as the next process has it
+            for name in ("shelves", "shelves.inner", "beside_shelves"):
+                sys.modules.pop(name, None)
+    assert found[0] == (3, 3, 3)
+    assert sorted(found[1]) == [3, 3, 4]

@@ -8,10 +8,10 @@ checks before whether the configuration file names it.
 import importlib
 import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
@@ -187,12 +187,21 @@ def _from_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-class _SourceInHand(SourceFileLoader):
-    """Loader of source that was read already, without the cache of bytecode.
+class _SourceAlone(SourceFileLoader):
+    """Loader of source without the cache of bytecode.
 
     The interpreter trusts cached bytecode where the file's size and its time in whole seconds are as before. So two
     edits of equal length in one second would run as the first of them.
     """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the source."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+class _SourceInHand(_SourceAlone):
+    """Loader of source that was read already."""
 
     def __init__(self, fullname: str, path: str, source: bytes) -> None:
         super().__init__(fullname, path)
@@ -203,13 +212,43 @@ class _SourceInHand(SourceFileLoader):
         return self.source_to_code(self._source, self.get_filename(fullname))
 
 
+class _FolderFinder:
+    """Finder of the modules and packages of a folder, which are loaded from their source alone.
+
+    All else is for the finders behind it: what is installed, also below the folder, and namespace packages.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return how a module is loaded, None = it is no source of the folder.
+
+        Args:
+            fullname: Dotted name.
+            path: Of the package that it is in, None = it is in none.
+            target: A module that is loaded anew.
+        """
+        parents = fullname.split(".")[:-1]
+        place = str(self._folder.joinpath(*parents))
+        if parents and (path is None or place not in path):
+            return None
+        spec = FileFinder(place, (_SourceAlone, SOURCE_SUFFIXES)).find_spec(fullname, target)
+        return None if spec is None or spec.loader is None else spec
+
+
 @contextmanager
 def _importable(folder: Path) -> Generator[None]:
-    """Put a folder on the search path for as long as an import takes."""
-    entry = str(folder.resolve())
+    """Put a folder on the search path for as long as an import takes; its source is loaded without bytecode."""
+    entry, finder = str(folder.resolve()), _FolderFinder(folder.resolve())
     sys.path.insert(0, entry)
+    sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, finder)
     try:
         yield
     finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
         if entry in sys.path:  # not where the module put another list there
             sys.path.remove(entry)
