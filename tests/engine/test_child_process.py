@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -206,6 +207,38 @@ def test_a_child_that_somebody_waits_for_keeps_the_rank_of_its_server(
     niceness, policy = rank(0)
     behind = (min(niceness + child_process.NICENESS, 19), os.SCHED_BATCH)
     assert found == [(niceness, policy) if hurried else behind]
+
+
+def test_a_system_that_gives_no_rank_has_children_of_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank is a courtesy: a child without one works."""
+
+    def refuses(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuses)
+    assert ended(tmp_path, monkeypatch, "well")[0].line == b"well"
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_child_that_ends_at_once_is_an_end(
+    monkeypatch: pytest.MonkeyPatch, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Also where it has ended before it is given its order: without memory for it a program does not even begin."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    async def work() -> list[str]:
+        busy = asyncio.create_task(held_up())
+        found = [(await child_process.run("none", child_process.WorkOrder(folder=""), print)).reason for _ in range(20)]
+        busy.cancel()
+        return found
+
+    async def held_up() -> None:
+        while True:
+            time.sleep(0.003)  # noqa: ASYNC251  what holds the loop up
+            await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(work()) == ["its process ended with status 1; standard error says why"] * 20
 
 
 def test_a_server_that_has_idle_time_alone_has_its_children_there() -> None:
@@ -418,8 +451,8 @@ def test_a_child_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytes
     """A living one is killed and waited for, however often it says how far it is; the reason says so."""
     started: list[SpawnedProcess] = []
 
-    async def noted(command: Sequence[str], *, limit: int, variables: Mapping[str, str]) -> SpawnedProcess:
-        started.append(await spawn(command, limit=limit, variables=variables))
+    async def noted(command: Sequence[str], **options: Any) -> SpawnedProcess:
+        started.append(await spawn(command, **options))
         return started[0]
 
     monkeypatch.setattr(child_process, "spawn", noted)

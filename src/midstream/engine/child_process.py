@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -231,7 +232,16 @@ def busy_seconds() -> float:
 
 
 def step_behind(process: int) -> None:
-    """Lower the rank of a process that has just begun below that of this one: a child that no caller waits for."""
+    """Lower the rank of a process that has just begun below that of this one: a child that no caller waits for.
+
+    By itself it would do so when all is imported, half a second later. Where a system refuses it the child has no rank
+    of its own.
+    """
+    with suppress(OSError):
+        _step_behind(process)
+
+
+def _step_behind(process: int) -> None:
     if os.sched_getscheduler(process) == os.SCHED_IDLE:  # as the server itself: nobody leaves that without a privilege
         return
     # Behind a server that is behind others too, unless that is the last in rank.
@@ -343,17 +353,15 @@ async def _run(module: str, order: WorkOrder, notify: Notify, stall_s: float, va
     # -P: nothing of the current folder is imported.
     command = (sys.executable, "-P", "-m", module)
     try:
-        process = await spawn(command, limit=LINE_BYTES_MAX, variables=variables)
+        began = None if order.hurried else step_behind
+        process = await spawn(command, limit=LINE_BYTES_MAX, variables=variables, began=began)
     except OSError as error:  # no memory or no process to be had now
         return Ended(b"", f"no process could be started: {error}")
     try:
-        if not order.hurried:
-            step_behind(process.pid)  # by itself it would do so when all is imported, half a second later
         return await _followed(process, msgspec.json.encode(order), notify, stall_s)
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        process.kill()  # unless it has ended
+        await process.wait()
 
 
 async def _followed(process: SpawnedProcess, order: bytes, notify: Notify, stall_s: float) -> Ended:
@@ -381,7 +389,7 @@ async def _followed(process: SpawnedProcess, order: bytes, notify: Notify, stall
         return _invalid(last.removeprefix(_FAULTS))
     if process.returncode != 0:
         return Ended(b"", f"its process ended with status {process.returncode}; standard error says why")
-    return Ended(last, "")
+    return Ended(last, "" if last else "its process ended without a report")
 
 
 def _invalid(line: bytes) -> Ended:
@@ -395,8 +403,8 @@ def _invalid(line: bytes) -> Ended:
 
 async def _sent(process: SpawnedProcess, order: bytes) -> bytes:
     """Hand the order over; return the first line that comes."""
+    process.send(order)
     if process.stdin is not None:
-        process.stdin.write(order)
         process.stdin.close()
     return await _line(process)
 

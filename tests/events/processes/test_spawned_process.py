@@ -112,12 +112,14 @@ def test_a_line_that_is_too_long_is_an_error(run: Callable[[Awaitable[None]], No
     run(main())
 
 
-@pytest.mark.parametrize("has_descriptors", [True, False])
+@pytest.mark.parametrize("descriptors", ["", "no kernel's", "no Python's"])
 def test_its_end_is_waited_for(
-    run: Callable[[Awaitable[None]], None], monkeypatch: pytest.MonkeyPatch, *, has_descriptors: bool
+    run: Callable[[Awaitable[None]], None], monkeypatch: pytest.MonkeyPatch, descriptors: str
 ) -> None:
     """By several at once, and where the system has no descriptors of processes; an ended one takes no signal."""
-    if not has_descriptors:
+    if descriptors == "no Python's":
+        monkeypatch.delattr(os, "pidfd_open")
+    if descriptors == "no kernel's":
 
         def refuse(_pid: int) -> int:
             raise OSError(38, "Function not implemented")
@@ -185,14 +187,55 @@ def test_it_gets_named_descriptors_and_a_session(run: Callable[[Awaitable[None]]
         reads, writes = os.pipe()
         try:
             program = f"import os; os.write({writes}, b'%d %d' % (os.getsid(0), os.getpid()))"
-            process = await spawn(python(program), reads=False, descriptors=(writes,), has_own_session=True)
+            process = await spawn(python(program), limit=0, descriptors=(writes,), has_own_session=True)
             assert process.stdout is None
             assert await process.wait() == 0
             assert os.read(reads, 100) == b"%d %d" % (process.pid, process.pid)
-            other = await spawn(python(f"import os; os.fstat({writes})"), reads=False)
+            other = await spawn(python(f"import os; os.fstat({writes})"), limit=0)
             assert await other.wait() == 1
         finally:
             os.close(reads)
             os.close(writes)
+
+    run(main())
+
+
+def test_how_it_ended_is_known_whatever_this_process_was_told_of_ends(run: Callable[[Awaitable[None]], None]) -> None:
+    """Whoever started this process may ignore SIGCHLD, which is inherited: each end would be a good one."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    async def main() -> None:
+        assert await (await spawn(python("raise SystemExit(3)"))).wait() == 3
+
+    try:
+        run(main())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_what_is_sent_to_one_that_has_ended_is_lost(run: Callable[[Awaitable[None]], None]) -> None:
+    """Before and after this process has heard of the end."""
+
+    async def main() -> None:
+        process = await spawn(python("pass"))
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  it ends by itself
+        for _ in range(5):
+            process.send(b"x" * 100)
+            await asyncio.sleep(0)
+        assert await process.wait() == 0
+        process.send(b"x")
+
+    run(main())
+
+
+def test_a_function_is_called_right_behind_its_start(run: Callable[[Awaitable[None]], None]) -> None:
+    """With its id, before any other work of the loop."""
+    order: list[int] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(order.append, 0)
+        process = await spawn(python("pass"), began=order.append)
+        await process.wait()
+        assert order == [process.pid, 0]
 
     run(main())

@@ -359,12 +359,11 @@ class Followers:
     async def _process(self, order: FollowerOrder) -> SpawnedProcess:
         process = await spawn(
             (sys.executable, "-P", "-m", "midstream.app.server.follower"),  # -P: nothing of this folder is imported
-            reads=False,
+            limit=0,
             descriptors=(order.board, order.listener, order.wake),
             has_own_session=True,  # Ctrl-C is the leader's to hear
         )
-        if process.stdin is not None:
-            process.stdin.write(_line(order))
+        process.send(_line(order))
         return process
 
     async def _end_all(self) -> None:
