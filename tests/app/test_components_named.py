@@ -1,8 +1,12 @@
 """Components of one's own: code runs that ``midstream.toml`` names, and no other, whoever asks for it."""
 
+import importlib
+import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import httpx
 import pytest
 
 import midstream
+from midstream.app.config import custom_components
 from midstream.app.config.custom_components import component_type
 from midstream.app.config.reader import parse_config
 from midstream.app.explain.reruns import Reruns, find_request
@@ -24,6 +29,7 @@ from midstream.events.schema import Event, build
 from midstream.serving.app import Maintenance, asgi
 from midstream.state.control.placements import encode_placement, placement_body
 from tests.support.fakes.rebuilds import run_folder, write_config
+from tests.support.patience import PATIENCE_S
 
 CODE = """
 import msgspec, numpy as np
@@ -377,3 +383,45 @@ def test_an_edit_of_a_package_is_seen_by_the_next_process(
                 sys.modules.pop(name, None)
     assert found[0] == (3, 3, 3)
     assert sorted(found[1]) == [3, 3, 4]
+
+
+def test_an_import_in_another_thread_goes_on_while_a_load_ends(tmp_path, monkeypatch):
+    """It has asked for a module of a load's folder, and finds what is installed when that is over."""
+    inside, ended = threading.Event(), threading.Event()
+    find = custom_components._FolderFinder.find_spec
+
+    def slow(self, name, *more):
+        found = find(self, name, *more)
+        if name == "colorsys":
+            inside.set()
+            assert ended.wait(PATIENCE_S)
+        return found
+
+    monkeypatch.setattr(custom_components._FolderFinder, "find_spec", slow)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with ThreadPoolExecutor(1) as thread:
+        with custom_components._importable(tmp_path):
+            found = thread.submit(importlib.import_module, "colorsys")
+            assert inside.wait(PATIENCE_S)
+        ended.set()
+        assert found.result(PATIENCE_S).__name__ == "colorsys"
+
+
+def test_of_two_loads_at_once_the_newer_folder_is_first(tmp_path):
+    """And the older one again when that is over."""
+    for name in ("older", "newer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of_two_loads.py").write_text("")
+    with custom_components._importable(tmp_path / "older"):
+        with custom_components._importable(tmp_path / "newer"):
+            assert folder_of_module() == "newer"
+        assert folder_of_module() == "older"
+    assert importlib.util.find_spec("of_two_loads") is None
+
+
+def folder_of_module():
+    """Return the name of the folder in which a module is found."""
+    spec = importlib.util.find_spec("of_two_loads")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.name

@@ -156,9 +156,12 @@ def test_a_lock_that_is_held_for_too_long_refuses_the_change(keyed, tmp_path, mo
 
 
 def test_changes_of_keys_wait_in_one_thread(monkeypatch):
-    """One after the other; who waits for too long is refused, and one that is given up keeps the turn to its end."""
+    """One after the other; who waits for too long is refused, and one that is given up is made and told to its end."""
     monkeypatch.setattr(key_turns, "TURN_S_MAX", 0.05)
     made: list[str] = []
+
+    def refuses(*_):
+        raise RuntimeError("can't start new thread")
 
     async def play():
         turns, goes_on = KeyTurns(), asyncio.Event()
@@ -170,12 +173,16 @@ def test_changes_of_keys_wait_in_one_thread(monkeypatch):
 
         given_up = asyncio.create_task(turns.changed(first))
         await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         given_up.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await given_up
         with pytest.raises(Overloaded):
             await turns.changed(lambda: made.append("refused"))
         goes_on.set()
+        await given_up
+        with monkeypatch.context() as without:
+            without.setattr(loop, "run_in_executor", refuses)
+            with pytest.raises(RuntimeError):
+                await turns.changed(lambda: made.append("refused"))
         await turns.changed(lambda: made.append("second"))
 
     asyncio.run(play())

@@ -8,14 +8,23 @@ checks before whether the configuration file names it.
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
-from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+)
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import xxhash
@@ -213,13 +222,29 @@ class _SourceInHand(_SourceAlone):
 
 
 class _FolderFinder:
-    """Finder of the modules and packages of a folder, which are loaded from their source alone.
+    """Finder of modules and packages of the folders that are loaded from now, from their source alone.
 
-    All else is for the finders behind it: what is installed, also below the folder, and namespace packages.
+    All else is for the finders behind it: what is installed, also below a folder, and namespace packages. There is one,
+    which stays: a finder that is removed while another thread goes over the list makes that thread pass over the next.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self._folders: tuple[Path, ...] = ()
+        """The newest first."""
+        self._changing = threading.Lock()
+
+    def add(self, folder: Path) -> None:
+        """Find what is in a folder, before what is in others."""
+        with self._changing:
+            self._folders = (folder, *self._folders)
+            if self not in sys.meta_path:
+                sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, self)
+
+    def remove(self, folder: Path) -> None:
+        """Undo one ``add``."""
+        with self._changing:
+            at = self._folders.index(folder)
+            self._folders = (*self._folders[:at], *self._folders[at + 1 :])
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -232,23 +257,31 @@ class _FolderFinder:
             target: A module that is loaded anew.
         """
         parents = fullname.split(".")[:-1]
-        place = str(self._folder.joinpath(*parents))
-        if parents and (path is None or place not in path):
-            return None
-        spec = FileFinder(place, (_SourceAlone, SOURCE_SUFFIXES)).find_spec(fullname, target)
-        return None if spec is None or spec.loader is None else spec
+        for folder in self._folders:
+            place = str(folder.joinpath(*parents))
+            if parents and (path is None or place not in path):
+                continue
+            spec = FileFinder(place, *_LOADERS).find_spec(fullname, target)
+            if spec is not None and spec.loader is not None:
+                return spec
+        return None
+
+
+_LOADERS: Final = (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceAlone, SOURCE_SUFFIXES)
+"""In the interpreter's order: what is compiled goes before source of the same name."""
+_finder: Final = _FolderFinder()
 
 
 @contextmanager
 def _importable(folder: Path) -> Generator[None]:
     """Put a folder on the search path for as long as an import takes; its source is loaded without bytecode."""
-    entry, finder = str(folder.resolve()), _FolderFinder(folder.resolve())
+    resolved = folder.resolve()
+    entry = str(resolved)
     sys.path.insert(0, entry)
-    sys.meta_path.insert(sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0, finder)
+    _finder.add(resolved)
     try:
         yield
     finally:
-        if finder in sys.meta_path:
-            sys.meta_path.remove(finder)
+        _finder.remove(resolved)
         if entry in sys.path:  # not where the module put another list there
             sys.path.remove(entry)

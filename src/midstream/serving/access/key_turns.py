@@ -1,11 +1,12 @@
 """Changes of the file of keys by a server: one after the other and in a thread, as the file is locked and flushed.
 
 A command that holds the lock has those wait who change keys or sign in, and nobody else. They wait for so long at most;
-one thread waits, whatever number of requests does.
+one thread waits for each ``KeyTurns``, whatever number of requests does.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from midstream.core.errors import Overloaded
@@ -24,7 +25,7 @@ class KeyTurns:
         self._turn = asyncio.Lock()
 
     async def changed(self, change: Callable[[], T]) -> T:
-        """Return what a change returns that a thread makes. One whose request is cancelled is made, and keeps its turn.
+        """Return what a change returns that a thread makes. A cancellation is put off until it is made: it is audited.
 
         Raises:
             Overloaded: The lock of the file, or the turn, was not to be had in time; nothing was changed.
@@ -36,6 +37,11 @@ class KeyTurns:
         except TimeoutError as error:
             message = "Too many changes of the keys wait for the one that goes on; nothing was changed."
             raise Overloaded(message) from error
-        making = asyncio.get_running_loop().run_in_executor(None, read_or_changed, change)
-        making.add_done_callback(lambda _: self._turn.release())
-        return await asyncio.shield(making)
+        try:
+            making = asyncio.get_running_loop().run_in_executor(None, read_or_changed, change)
+            while not making.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([making])
+            return making.result()
+        finally:
+            self._turn.release()
