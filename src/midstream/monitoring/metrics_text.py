@@ -1,7 +1,8 @@
 """Text of a registry in turns of an event loop: a few families of metrics at a time, and other work in between.
 
 The whole text takes 2 to 5 ms, for which answers would wait at each reading of the metrics. A family is read at one
-moment; two families may be apart by what happened meanwhile, as those of any two readings are.
+moment, so the longest turn is that of the largest family: 13 ms with 100 placements. Two families may be apart by what
+happened meanwhile, as those of any two readings are.
 """
 
 import asyncio
@@ -27,12 +28,12 @@ class _OneFamily(Collector):
         return (self.family,)
 
 
-def turns_of(registry: CollectorRegistry, bytes_min: int = TURN_BYTES) -> Iterator[bytes]:
-    """Return the text of a registry in the Prometheus format, in parts of whole families and ``bytes_min`` at least."""
+def turns_of(registry: CollectorRegistry) -> Iterator[bytes]:
+    """Return the text of a registry in the Prometheus format, in parts of whole families, ``TURN_BYTES`` at least."""
     text = b""
     for family in registry.collect():
         text += generate_latest(_OneFamily(family))
-        if len(text) >= bytes_min:
+        if len(text) >= TURN_BYTES:
             yield text
             text = b""
     if text:

@@ -139,23 +139,17 @@ def test_a_follower_that_ends_while_the_server_stops_is_not_started_again(tmp_pa
 
 
 class Pipe:
-    """The standard input of a process that reads nothing more once it is stuck."""
+    """The standard input of a process that reads so many lines, and then nothing more."""
 
-    def __init__(self, stuck):
+    def __init__(self, lines_max=100):
         self.lines: list[bytes] = []
-        self._stuck = stuck
+        self._lines_max = lines_max
 
-    def get_write_buffer_size(self):
-        """Return how much was not read."""
-        return len(b"".join(self.lines)) if self._stuck else 0
-
-    def is_closing(self):
-        """Return that it is open."""
-        return False
-
-    def write(self, line):
-        """Take a line."""
-        self.lines.append(line)
+    def send(self, line):
+        """Return whether the line is taken."""
+        is_taken = len(self.lines) < self._lines_max
+        self.lines += [line] if is_taken else []
+        return is_taken
 
 
 @pytest.mark.parametrize("stuck", [False, True])
@@ -168,9 +162,9 @@ def test_a_follower_is_told_of_plans_and_exchanged_for_a_state(tmp_path, monkeyp
         engine = rig.engine
         running: Any = SimpleNamespace(engine=engine)
         watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
-        ended, pipe = [], Pipe(stuck)
+        ended, pipe = [], Pipe(1 if stuck else 100)
         process: Any = SimpleNamespace(
-            stdin=pipe, returncode=None, send_signal=lambda _: ended.append(watched._board.epoch)
+            send=pipe.send, returncode=None, send_signal=lambda _: ended.append(watched._board.epoch)
         )
         watched._children[1] = child = leader._Child(process, 0, watched._board.epoch)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
@@ -203,15 +197,10 @@ def test_a_follower_whose_pipe_is_gone_keeps_no_other_from_being_told(tmp_path, 
         running: Any = SimpleNamespace(engine=Rig().engine)
         watched = Followers(running, tmp_path, ServerOptions(followers=2), lambda: False)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
-        pipes, ended = (Pipe(stuck=False), Pipe(stuck=False)), []
-
-        def gone(_line):
-            raise RuntimeError
-
-        monkeypatch.setattr(pipes[0], "write", gone)
+        pipes, ended = (Pipe(0), Pipe()), []
         for number, pipe in enumerate(pipes, 1):
             process: Any = SimpleNamespace(
-                stdin=pipe, returncode=None, send_signal=lambda _, each=number: ended.append(each)
+                send=pipe.send, returncode=None, send_signal=lambda _, each=number: ended.append(each)
             )
             watched._children[number] = leader._Child(process, 0, 0)
         watched.renew()
@@ -231,7 +220,7 @@ def test_a_follower_that_does_not_take_up_what_it_was_told_is_exchanged(tmp_path
         watched = Followers(running, tmp_path, ServerOptions(followers=1), lambda: False)
         monkeypatch.setattr(watched, "_order", lambda *_: Told(watched._board.epoch))
         ended = []
-        process: Any = SimpleNamespace(stdin=Pipe(stuck=False), returncode=None, send_signal=lambda _: ended.append(1))
+        process: Any = SimpleNamespace(send=Pipe().send, returncode=None, send_signal=lambda _: ended.append(1))
         watched._children[1] = leader._Child(process, 0, 0)
         watched.renew()
         watched._order_all()

@@ -223,7 +223,22 @@ def test_what_is_sent_to_one_that_has_ended_is_lost(run: Callable[[Awaitable[Non
             process.send(b"x" * 100)
             await asyncio.sleep(0)
         assert await process.wait() == 0
-        process.send(b"x")
+        assert not process.send(b"x")
+
+    run(main())
+
+
+def test_nothing_is_sent_to_one_that_has_not_read_what_came_before(run: Callable[[Awaitable[None]], None]) -> None:
+    """So nothing piles up; once it has read it gets more."""
+
+    async def main() -> None:
+        process = await spawn(python("import sys; sys.stdin.read(1_000_000); print(1, flush=True); sys.stdin.read(1)"))
+        assert process.send(b"x" * 1_000_000)
+        assert not process.send(b"y")
+        assert await line_of(process) == b"1\n"
+        while not process.send(b"y"):  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.001)
+        assert await process.wait() == 0
 
     run(main())
 

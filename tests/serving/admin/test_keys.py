@@ -164,16 +164,16 @@ def test_changes_of_keys_wait_in_one_thread(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     async def play():
-        turns, goes_on = KeyTurns(), asyncio.Event()
+        turns, began, goes_on = KeyTurns(), asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def first():
+            loop.call_soon_threadsafe(began.set)
             asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result(HELD_S_MAX)
             made.append("first")
 
         given_up = asyncio.create_task(turns.changed(first))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await began.wait()
         given_up.cancel()
         with pytest.raises(Overloaded):
             await turns.changed(lambda: made.append("refused"))

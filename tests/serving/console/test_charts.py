@@ -17,6 +17,12 @@ def test_a_line_begins_at_the_oldest_value():
     assert (line_chart([1, 4, 2]).most, line_chart([1, 4, 2]).last) == (4, 2)
 
 
+def test_the_smallest_floats_have_a_line():
+    """Its ends are those of any other values: a scale of one by them would be infinite, and 0 times that no number."""
+    tiny = 2.225073858507203e-309
+    assert places([0.0, tiny / 2, tiny]) == places([0.0, 0.5, 1.0])
+
+
 def test_values_that_are_not_known_are_left_out():
     """They keep their place in time, and a line of one known value is none."""
     assert [x for x, _ in places([1, math.nan, 3])] == [0, WIDTH]

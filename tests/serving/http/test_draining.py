@@ -103,51 +103,37 @@ def test_a_stop_is_at_once_without_a_drain_and_at_the_second_order(drain_s: floa
     assert not stopping.force_exit, "requests in flight are answered"
 
 
-class ConnectedAtTheEnd:
-    """A client that connects at the last tick before the stop, so many passes of the loop before it."""
-
-    def __init__(self, port: int, passes: int) -> None:
-        self._address = "127.0.0.1", port
-        self._passes = passes
-        self.connection: socket.socket | None = None
-
-    async def connect(self) -> None:
-        self.connection = socket.create_connection(self._address)
-        self.connection.settimeout(0)
-        for _ in range(self._passes):
-            await asyncio.sleep(0)
-
-    async def is_ended(self) -> bool:
-        """Return whether the server has ended the connection, however it did."""
-        assert self.connection is not None
-        try:
-            return not await asyncio.get_running_loop().sock_recv(self.connection, 1)
-        except ConnectionError:
-            return True
+async def is_ended(connection: socket.socket) -> bool:
+    """Return whether the other side has ended a connection, however it did."""
+    try:
+        return not await asyncio.get_running_loop().sock_recv(connection, 1)
+    except ConnectionError:
+        return True
 
 
 @pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.parametrize("passes", range(5))
-def test_a_connection_that_was_just_accepted_does_not_hold_up_a_stop(passes: int, *, shares: bool) -> None:
+def test_a_connection_that_was_just_accepted_does_not_hold_up_a_stop(
+    monkeypatch: pytest.MonkeyPatch, passes: int, *, shares: bool
+) -> None:
     """It is ended as any other; left alone, its client could ask on, and the stop took all of its time."""
+    client = socket.socket()
 
     async def work(listener: socket.socket) -> None:
-        client = ConnectedAtTheEnd(listener.getsockname()[1], passes)
         config = uvicorn.Config(_app, log_config=None, lifespan="off", timeout_graceful_shutdown=3_600)
+        share = Share(listener, Board.make(), LEADER, lambda _: True)
+        stopping = SharingServer(config, share) if shares else DrainingServer(config)
+        tick = stopping.on_tick
 
-        class Sharing(SharingServer):
-            async def on_tick(self, counter: int) -> bool:
-                if self.should_exit:
-                    await client.connect()
-                return await super().on_tick(counter)
+        async def connected_before(counter: int) -> bool:
+            if stopping.should_exit:
+                client.connect(listener.getsockname())
+                client.settimeout(0)
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+            return await tick(counter)
 
-        class Alone(DrainingServer):
-            async def on_tick(self, counter: int) -> bool:
-                if self.should_exit:
-                    await client.connect()
-                return await super().on_tick(counter)
-
-        stopping = Sharing(config, Share(listener, Board.make(), LEADER, lambda _: True)) if shares else Alone(config)
+        monkeypatch.setattr(stopping, "on_tick", connected_before)
         served = asyncio.create_task(stopping.serve([listener]))
         while not stopping.started:  # noqa: ASYNC110  uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -155,11 +141,9 @@ def test_a_connection_that_was_just_accepted_does_not_hold_up_a_stop(passes: int
         stopping.should_exit = True  # a signal would be raised again behind the stop
         await asyncio.wait_for(served, PATIENCE_S)
         listener.close()  # what is in the queue of a shared one is for other processes
-        assert await asyncio.wait_for(client.is_ended(), PATIENCE_S)
-        assert client.connection is not None
-        client.connection.close()
+        assert await asyncio.wait_for(is_ended(client), PATIENCE_S)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with client, socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work(listener))

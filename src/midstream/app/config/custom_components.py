@@ -221,6 +221,10 @@ class _SourceInHand(_SourceAlone):
         return self.source_to_code(self._source, self.get_filename(fullname))
 
 
+_LOADERS: Final = (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceAlone, SOURCE_SUFFIXES)
+"""In the interpreter's order: what is compiled goes before source of the same name."""
+
+
 class _FolderFinder:
     """Finder of modules and packages of the folders that are loaded from now, from their source alone.
 
@@ -267,8 +271,6 @@ class _FolderFinder:
         return None
 
 
-_LOADERS: Final = (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceAlone, SOURCE_SUFFIXES)
-"""In the interpreter's order: what is compiled goes before source of the same name."""
 _finder: Final = _FolderFinder()
 
 

@@ -111,13 +111,8 @@ class _Child:
             _signal(self, kill=True)
 
     def tell(self, order: FollowerOrder) -> bool:
-        """Give it another order; return False when it has not read the one before, so that nothing piles up."""
-        pipe = self.process.stdin
-        if pipe is None or pipe.is_closing() or pipe.get_write_buffer_size():
-            return False
-        try:
-            pipe.write(_line(order))
-        except RuntimeError:  # it is gone, and its end was not heard of yet
+        """Give it another order; return False when it has not read the one before, or is gone."""
+        if not self.process.send(_line(order)):
             return False
         self.epoch = order.epoch
         return True

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 ENDED_S: Final = 0.02
@@ -52,11 +51,18 @@ class SpawnedProcess:
         """Its exit status, negative = the signal that ended it; None = it has not ended."""
         return self._process.poll()
 
-    def send(self, text: bytes) -> None:
-        """Write to its standard input; what is sent to one that has ended is lost."""
-        if self.stdin is not None and not self.stdin.is_closing():
-            with suppress(RuntimeError):  # uvloop has closed the pipe, and says so a pass later
-                self.stdin.write(text)
+    def send(self, text: bytes) -> bool:
+        """Write to its standard input; return False where it has ended, or has not read what was sent before.
+
+        So nothing piles up. What is sent to one that ends just then is lost.
+        """
+        if self.stdin is None or self.stdin.is_closing() or self.stdin.get_write_buffer_size():
+            return False
+        try:
+            self.stdin.write(text)
+        except RuntimeError:  # uvloop has closed the pipe, and says so a pass later
+            return False
+        return True
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
@@ -116,7 +122,7 @@ async def spawn(
         OSError: There is no memory, no process or no descriptor to be had now, or no such program.
     """
     _keep_ends()
-    process = subprocess.Popen(  # noqa: ASYNC220, S603  it returns in half a millisecond; our own program
+    process = subprocess.Popen(  # noqa: ASYNC220, S603  it returns within a millisecond; our own program
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE if limit else subprocess.DEVNULL,

@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -226,13 +226,17 @@ def _take(lock: int) -> None:
     Raises:
         Overloaded: Another process has it for longer than ``LOCK_S_MAX``.
     """
-    for _ in range(max(1, round(LOCK_S_MAX / _LOCK_LOOK_S))):
-        with suppress(BlockingIOError):
+    end_s = time.monotonic() + LOCK_S_MAX
+    while True:
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= end_s:
+                message = f"Another change has the file of keys for more than {LOCK_S_MAX:g} s; nothing was changed."
+                raise Overloaded(message) from error
+            time.sleep(_LOCK_LOOK_S)
+        else:
             return
-        time.sleep(_LOCK_LOOK_S)
-    message = f"Another change of the keys has their file for more than {LOCK_S_MAX:g} s; nothing was changed."
-    raise Overloaded(message)
 
 
 def _require_free(keys: Sequence[ApiKey], name: str, now_ms: int) -> None:

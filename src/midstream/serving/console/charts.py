@@ -30,10 +30,9 @@ def line_chart(values: Sequence[float]) -> LineChart:
     most = max((value for _, value in known), default=0.0)
     if len(known) < 2:  # noqa: PLR2004  a line has two ends
         return LineChart("", most, last)
-    step, scale = WIDTH / (len(values) - 1), (HEIGHT - 4) / most if most > 0 else 0.0
-    return LineChart(
-        " ".join(f"{place * step:.1f},{HEIGHT - 2 - max(value, 0.0) * scale:.1f}" for place, value in known), most, last
-    )
+    step, end = WIDTH / (len(values) - 1), most if most > 0 else 1.0
+    heights = [(place, (HEIGHT - 4) * (max(value, 0.0) / end)) for place, value in known]
+    return LineChart(" ".join(f"{place * step:.1f},{HEIGHT - 2 - height:.1f}" for place, height in heights), most, last)
 
 
 def short_number(value: float | None) -> str:

@@ -91,18 +91,18 @@ def _chart(title: str, label: str, named: Sequence[tuple[str, FigureRow]]) -> Ou
     return OutcomeChart(title, label, rows, len(named) - len(shown))
 
 
-def _width(value: float, most: float) -> float:
-    return max(value, 0.0) / most * BAR_WIDTH  # in this order: a scale of one by the smallest floats is infinite
+def _width(value: float | None, most: float) -> float:
+    """Return the width of a bar, of which the longest has the value ``most``."""
+    if value is None or most <= 0:
+        return 0.0
+    return round(max(value, 0.0) / most * BAR_WIDTH, 1)  # in this order: 1 by one of the smallest floats is infinite
 
 
 def _bars(rows: Sequence[FigureRow], figure: str) -> list[FigureBar]:
     """Return the bars of one figure, on the scale of the greatest."""
     pairs = [(_known(row["settled"].get(figure)), _known(row["so_far"].get(figure))) for row in rows]
     most = max((value for pair in pairs for value in pair if value is not None), default=0.0)
-    widths = [
-        [0.0 if value is None or most <= 0 else round(_width(value, most), 1) for value in pair] for pair in pairs
-    ]
-    return [FigureBar(*pair, *width) for pair, width in zip(pairs, widths, strict=True)]
+    return [FigureBar(*pair, *(_width(value, most) for value in pair)) for pair in pairs]
 
 
 def _known(value: float | None) -> float | None:
