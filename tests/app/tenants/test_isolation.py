@@ -1,12 +1,24 @@
 """Tenants of one port: whatever one of them is asked, nothing of another is in the answer, nor changed by it."""
 
+import asyncio
 import base64
 
 import pytest
 
 from midstream.serving.access.scopes import ROUTES
+from tests.support.patience import PATIENCE_S
 
 ACTS = [{"type": "view", "user_id": "ann", "session_id": "s1", "item_id": each} for each in ("lamp", "mug")]
+
+
+async def tenants_with_a_log(server):
+    """Return the tenants once each has something in its log: what was served is written behind its answer."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            tenants = (await server.root("GET", "/v1/tenants")).json()["tenants"]
+            if all(each["log_position"] for each in tenants):
+                return tenants
+            await asyncio.sleep(0.01)
 
 
 def test_each_tenant_has_state_of_its_own(pair):
@@ -22,7 +34,7 @@ def test_each_tenant_has_state_of_its_own(pair):
             (await server.of("red", "GET", "/v1/items/lamp")).status,
             (await server.of("blue", "GET", "/v1/items/lamp")).status,
             (await server.of("blue", "GET", "/v1/users/ann")).status,
-            (await server.root("GET", "/v1/tenants")).json()["tenants"],
+            await tenants_with_a_log(server),
         )
 
     recorded, red, blue, *statuses, tenants = pair.run(play)
