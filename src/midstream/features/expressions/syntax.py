@@ -5,12 +5,12 @@ beginning of the expression instead of the error. So the text is scanned once mo
 allowed order of operands and operations.
 """
 
-import ast
 import keyword
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from midstream.features.expressions.python_parser import parse_expression
 
 _TOKEN = re.compile(
     r"""
@@ -123,10 +123,8 @@ def _wrong_alone(token: Token) -> str:
 def _is_literal(word: str) -> bool:
     """Return whether Python reads a text or a number, without a warning."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            ast.parse(word, mode="eval")
-    except (SyntaxError, ValueError, Warning):
+        parse_expression(word)
+    except (SyntaxError, ValueError):
         return False
     return True
 

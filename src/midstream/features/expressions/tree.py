@@ -4,10 +4,10 @@ Python's ``ast`` has precedence, chains, quoting and source positions; nothing i
 """
 
 import ast
-import warnings
 from collections.abc import Iterator
 
 from midstream.core.errors import Fault
+from midstream.features.expressions.python_parser import parse_expression
 from midstream.features.expressions.syntax import offence
 
 TEXT_CHARACTERS_MAX = 1_000
@@ -68,13 +68,11 @@ def tree_of(text: str, noun: str, where: str) -> ast.expr | Fault:
     if len(text) > TEXT_CHARACTERS_MAX:
         return Fault(where, f"The text has {len(text)} characters.", f"At most {TEXT_CHARACTERS_MAX} characters.", PAGE)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what Python only warns of is refused
-            # The bracket lets a text go on in the next line; the line break ends a comment at its end.
-            tree = ast.parse(f"({text}\n)", mode="eval").body
-            # A text such as "a) or (b" must not close that bracket: then it does not fit into another kind.
-            ast.parse(f"[{text}\n]", mode="eval")
-    except (SyntaxError, ValueError, MemoryError, RecursionError, Warning) as error:
+        # The bracket lets a text go on in the next line; the line break ends a comment at its end.
+        tree = parse_expression(f"({text}\n)")
+        # A text such as "a) or (b" must not close that bracket: then it does not fit into another kind.
+        parse_expression(f"[{text}\n]")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return Fault(where, _syntax(error, text, noun), LANGUAGE, PAGE)
     if isinstance(tree, ast.Tuple):
         return Fault(where, f"{text[:60]!r} is not one {noun}.", LANGUAGE, PAGE)
