@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,11 @@ class Shop:
 
     def wait_for(self, text):
         """Return when the page says a text."""
-        wait_until(lambda: text in self.browser.text)
+        try:
+            wait_until(lambda: text in self.browser.text)
+        except TimeoutError as error:
+            error.add_note(f"{self.browser.address} says: {self.browser.text}")
+            raise
 
 
 @contextmanager
@@ -76,6 +80,7 @@ def serving(folder):
         address = read_address(folder / "data")
         assert address is not None, said.read_text()
         yield address.url
+        assert process.poll() is None, said.read_text()
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
@@ -110,6 +115,32 @@ def test_the_first_page_is_live(shop):
     for _ in range(20):
         shop.api("GET", "/v1/recommendations?user_id=ann")
     shop.wait_for("/v1/recommendations")
+
+
+def test_a_page_that_was_refused_its_figures_becomes_live(shop):
+    """With as many viewers as there may be a page is not live; once one has gone it is, without a click."""
+
+    def status():
+        """Look as one more viewer, until the end of the block."""
+        return viewers.enter_context(httpx.stream("GET", f"{shop.url}/console/live", timeout=PATIENCE_S)).status_code
+
+    shop.browser.open("about:blank")
+    with ExitStack() as viewers:
+        wait_until(lambda: status() == 503)
+        shop.open("")
+        shop.wait_for("Not live")
+    shop.browser.run("async () => { window.isTheSamePage = true; }")
+    wait_until(lambda: shop.browser.run("async () => document.getElementById('live-state').textContent") == "Live")
+    assert shop.browser.run("async () => window.isTheSamePage")
+
+
+def test_a_page_says_that_its_server_is_gone(shop, tmp_path):
+    """Not when the browser opens the next stream, but when none comes for some seconds."""
+    with serving(tmp_path) as url:
+        gone = Shop(url, shop.browser)
+        gone.open("")
+        gone.wait_for("Live")
+    gone.wait_for("Not live")
 
 
 def test_a_placement_is_previewed_set_and_rolled_back(shop):

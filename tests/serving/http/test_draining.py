@@ -7,10 +7,15 @@ import socket
 import pytest
 import uvicorn
 import uvloop
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable
 
 from midstream.engine.replication.shared_board import LEADER, Board
+from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import STOP_SEEN_S_MAX, Share, SharingServer
+from midstream.serving.http.connections import bounded_protocol
 from midstream.serving.http.draining import AT_ONCE, DrainingServer
+from midstream.serving.http.read_limits import read_limits
+from midstream.serving.options import ServerOptions
 from tests.support.patience import PATIENCE_S
 
 
@@ -147,3 +152,32 @@ def test_a_connection_that_was_just_accepted_does_not_hold_up_a_stop(
         listener.settimeout(0)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(work(listener))
+
+
+async def _events(_scope: object, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """Answer by one event, and send no other until the client goes."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass  # the request itself
+
+
+def test_a_stream_of_events_does_not_hold_up_a_stop() -> None:
+    """A page that is left open has one for ever; its browser opens the next one at the server that is started then."""
+    options = ServerOptions()
+    protocol = bounded_protocol(read_limits(options), _events, place_limits(options))
+
+    async def work() -> None:
+        config = uvicorn.Config(_events, http=protocol, log_config=None, lifespan="off", port=0)
+        stopping = DrainingServer(config)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            served = asyncio.create_task(stopping.serve([listener]))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"data: 1\n\n"), PATIENCE_S)
+            stopping.should_exit = True
+            await asyncio.wait_for(served, PATIENCE_S)
+            writer.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())

@@ -28,7 +28,7 @@ from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, Pag
 from midstream.serving.http.responses import MOUNTED_AT
 
 STREAM_S_MAX = 60
-"""Of one stream of live figures; the browser opens the next one. A server that stops waits so long at most."""
+"""Of one stream of live figures; the browser opens the next one. A server that stops ends it."""
 STREAMS_MAX = 20
 """Open at once. A page beyond it says that its figures are not live."""
 

@@ -487,8 +487,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.close()
 
     def shutdown(self) -> None:
-        """The server stops: nothing is lingered for."""
-        if self._lingering is None:
+        """The server stops: nothing is lingered for, and a stream of events ends; its client asks for the next one."""
+        if self._lingering is None and not (self._is_answering and self.cycle.is_endless):
             super().shutdown()
         else:
             self.close()

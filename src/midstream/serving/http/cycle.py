@@ -1,7 +1,8 @@
 """Cycle of one request and its answer on a connection, between the protocol that reads and the app that answers.
 
-uvicorn's own, with three additions: a body that is no valid HTTP ends like that of a disconnected client, the app's
-reading of a body does not admit the bytes behind it, and a header of an answer replaces the port's own of that name.
+uvicorn's own, with four additions: a body that is no valid HTTP ends like that of a disconnected client, the app's
+reading of a body does not admit the bytes behind it, a header of an answer replaces the port's own of that name, and
+an answer that is a stream of events is known as endless.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ _USUAL = b"content-type: %b\r\ncontent-length: %%d\r\n%b\r\n" % (
 )
 """Headers of nearly every recommendation."""
 DISCONNECT: ASGIReceiveEvent = {"type": "http.disconnect"}
+EVENT_STREAM = b"text/event-stream"
+"""Media type of server-sent events."""
 
 
 class MessageSignal:
@@ -66,6 +69,8 @@ class Cycle(RequestResponseCycle):
     """The rest of its body cannot be read: it is no HTTP, or too long."""
     is_read = False
     """The app has asked for its body."""
+    is_endless = False
+    """The answer has begun and is a stream of events, whose client opens another one when it ends."""
     _told: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
     """Headers of the port, and a usual answer up to its length with them: made anew when the port has others."""
 
@@ -89,8 +94,9 @@ class Cycle(RequestResponseCycle):
     async def send(self, message: ASGISendEvent) -> None:
         """Write a part of the answer. A header of the answer takes the place of the port's own of that name."""
         if message["type"] == "http.response.start":
-            names = {name for name, _ in message.get("headers", ())}
-            self.default_headers = [each for each in self.default_headers if each[0] not in names]
+            headers = dict(message.get("headers", ()))
+            self.default_headers = [each for each in self.default_headers if each[0] not in headers]
+            self.is_endless = headers.get(b"content-type", b"").startswith(EVENT_STREAM)
         await super().send(message)
 
     async def receive(self) -> ASGIReceiveEvent:

@@ -190,12 +190,30 @@ async function load(place, path, tries) {
 
 for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, 60);
 
+const AGAIN_MS = 5000;
 const live = document.querySelector("[data-live]");
-if (live) {
+
+// The server ends each stream after a minute, and the browser opens the next one 3 s later: that is still live. A stream
+// that was refused is not opened again by the browser.
+function follow() {
   const state = document.getElementById("live-state"), events = new EventSource(live.dataset.live);
+  let silent = 0;
+  const say = () => { state.textContent = "Not live: the server does not answer now"; };
   events.onmessage = (event) => {
+    clearTimeout(silent);
+    silent = 0;
     live.innerHTML = event.data;
     state.textContent = "Live";
   };
-  events.onerror = () => { state.textContent = "Not live: the server does not answer now"; };
+  events.onerror = () => {
+    if (events.readyState === EventSource.CLOSED) {
+      say();
+      clearTimeout(silent);
+      setTimeout(follow, AGAIN_MS);
+    } else if (!silent) {
+      silent = setTimeout(say, AGAIN_MS);
+    }
+  };
 }
+
+if (live) follow();
