@@ -488,7 +488,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops: nothing is lingered for, and a stream of events ends; its client asks for the next one."""
-        if self._lingering is None and not (self._is_answering and self.cycle.is_endless):
+        if self._lingering is None and (self._running is None or not self._running.is_endless):
             super().shutdown()
         else:
             self.close()
