@@ -2,8 +2,9 @@
 
 Serves a folder of the named size with the real server, pinned to one core, loaded by the compiled generator on the
 other. A viewer does what a browser does: it takes the page with its files, opens the stream of live figures, reads its
-events, and opens the next stream where one ends. Loads without viewers and with them take turns, and the first of them
-changes with each round. Needs a C compiler. About 4 minutes with five rounds.
+events, and opens the next stream where one ends. Short loads without viewers and with them take turns, so that noise of
+the machine falls on both, and the first of them changes with each round. They begin when the server is idle, and no
+history is sealed meanwhile: that takes 26 s with five million events. Needs a C compiler. About 4 minutes.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving import (
+    CONFIG,
     Row,
     Server,
     arguments,
@@ -27,6 +29,7 @@ from serving import (
     disk_rows,
     load,
     prepare,
+    quantile,
     report,
     request,
     serving,
@@ -38,6 +41,10 @@ from serving import (
 PATHS = ("/console", "/console/assets/console.css", "/console/assets/console.js")
 STREAM = "/console/live"
 CONNECTIONS, READ_S_MAX, SETTLE_S = 32, 10.0, 3.0
+IDLE_S_MAX, IDLE_LOOKS, IDLE_SHARE_MAX = 180.0, 3, 0.02
+"""The server is idle where so many seconds in a row had less than this share of a processor and no child process."""
+KEEP = '[history]\nhot = "3650d"\n'
+"""Nothing is sealed: a seal begins a minute after the start."""
 WANTED = 1.05
 """p99 with viewers of p99 without."""
 
@@ -100,60 +107,114 @@ def viewing(server: Server, count: int) -> Generator[Viewers]:
         raise viewers.failed[0]
 
 
-def one_turn(server: Server, programs: tuple[Path, Path], rate: float, seconds: float, viewers: int) -> dict:
-    """Return what a load measured beside so many viewers, with the events that came to them."""
+@dataclass(frozen=True)
+class Window:
+    """What one short load met, and what the server did meanwhile."""
+
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """Of the server a slate."""
+    loop_ms: float
+    """CPU of the event loop's thread a second."""
+    errors: int
+    events: int
+    """Of live figures that came to the viewers."""
+
+
+def loop_s(server: Server) -> float:
+    """Return CPU seconds of the event loop's thread so far, to the nanosecond (``stat`` counts in 10 ms)."""
+    pid = server.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def settle(server: Server) -> None:
+    """Return when the server is idle: what it does behind a start and behind the loads before is over.
+
+    Raises:
+        TimeoutError: It does not become idle.
+    """
+    until, quiet = time.perf_counter() + IDLE_S_MAX, 0
+    while quiet < IDLE_LOOKS:
+        if time.perf_counter() > until:
+            raise TimeoutError
+        before = server.cpu_s()
+        time.sleep(1.0)
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        quiet = quiet + 1 if server.cpu_s() - before < IDLE_SHARE_MAX and not children else 0
+
+
+def window(server: Server, programs: tuple[Path, Path], rate: float, seconds: float, viewers: int) -> Window:
+    """Return what a load met beside so many viewers."""
     generator, slates = programs
     with viewing(server, viewers) as seen:
+        before = loop_s(server)
         found = load(server, generator, slates, CONNECTIONS, rate, seconds, "single")
-    return {**found, "events": sum(seen.events)}
+        loop_ms = (loop_s(server) - before) / seconds * 1e3
+    cpu_us = found["cpu_s"] / found["count"] * 1e6
+    return Window(found["p50_us"] / 1e3, found["p99_us"] / 1e3, cpu_us, loop_ms, found["errors"], sum(seen.events))
 
 
-def idle_cpu(server: Server, seconds: float, viewers: int) -> float:
-    """Return milliseconds of the server's processor a second, without a load."""
+def idle(server: Server, seconds: float, viewers: int) -> tuple[float, float]:
+    """Return milliseconds of the server's processor and of its loop's thread a second, without a load."""
     with viewing(server, viewers):
-        before = server.cpu_s()
+        cpu, loop = server.cpu_s(), loop_s(server)
         time.sleep(seconds)
-        return (server.cpu_s() - before) / seconds * 1e3
+        return (server.cpu_s() - cpu) / seconds * 1e3, (loop_s(server) - loop) / seconds * 1e3
 
 
 def measured(server: Server, root: Path, told: argparse.Namespace) -> list[Row]:
-    """Return the rows: the load, what it met without and with viewers, and what viewers cost by themselves."""
+    """Return the rows: what the load met without and with viewers, and what viewers cost by themselves."""
     requests = [request("/v1/recommendations", ask) for ask in asks(world_of(told), 20_000, 1)]
     programs = compiled(), write_requests(root / "slates", requests)
     load(server, *programs, 16, 0, 2, "single")
     full = statistics.median(load(server, *programs, 16, 0, 3, "single")["per_second"] for _ in range(3))
-    turns: list[tuple[dict, dict]] = []
+    settle(server)
+    pairs: list[tuple[Window, Window]] = []
     for number in range(told.rounds):
         order = (0, told.viewers) if number % 2 == 0 else (told.viewers, 0)
-        found = {each: one_turn(server, programs, full / 2, told.seconds, each) for each in order}
-        turns.append((found[0], found[told.viewers]))
-    alone, beside = (spread([turn[at]["p99_us"] / 1e3 for turn in turns], "{:.2f}") for at in (0, 1))
-    halves = " / ".join(spread([turn[at]["p50_us"] / 1e3 for turn in turns], "{:.2f}") for at in (0, 1))
-    ratio = spread([second["p99_us"] / first["p99_us"] for first, second in turns], "{:.3f}")
-    cpu = " / ".join(f"{statistics.median(t[at]['cpu_s'] / t[at]['count'] * 1e6 for t in turns):.0f}" for at in (0, 1))
-    lost = sum(first["errors"] + second["errors"] for first, second in turns)
-    events = sum(second["events"] for _, second in turns)
-    quiet, open_pages = (idle_cpu(server, told.seconds, each) for each in (0, told.viewers))
-    beside_name = f"none / {told.viewers} viewers"
+        found = {each: window(server, programs, full / 2, told.seconds, each) for each in order}
+        pairs.append((found[0], found[told.viewers]))
+    alone, beside = [each for each, _ in pairs], [each for _, each in pairs]
+    quiet, open_pages = (idle(server, 2 * told.seconds, each) for each in (0, told.viewers))
+    state = f"none / {told.viewers} viewers"
     return [
         Row("slates a second at saturation; the load is half of it", f"{full:,.0f}", "", ""),
-        Row(f"slate p99 ms, {beside_name}", f"{alone} / {beside}: × {ratio}; {lost} failed", "", f"× {WANTED}"),
-        Row(f"slate p50 ms, {beside_name}", halves, "", ""),
-        Row(f"CPU of the server a slate, µs, {beside_name}", cpu, "", ""),
-        Row("events that came to the viewers", str(events), "", ""),
-        Row(f"CPU of the server without a load, ms a second, {beside_name}", f"{quiet:.1f} / {open_pages:.1f}", "", ""),
+        Row(f"slate p99 ms, {state}", compared(alone, beside, "p99_ms", "{:.2f}"), "", f"× {WANTED}"),
+        Row(f"slate p50 ms, {state}", compared(alone, beside, "p50_ms", "{:.3f}"), "", ""),
+        Row(f"CPU of the server a slate, µs, {state}", compared(alone, beside, "cpu_us", "{:.0f}"), "", ""),
+        Row(f"the loop's thread, ms a second, {state}", compared(alone, beside, "loop_ms", "{:.1f}"), "", ""),
+        Row("failed slates; events that came to the viewers", told_of(alone + beside), "", ""),
+        Row(f"CPU without a load, ms a second, {state}", f"{quiet[0]:.1f} / {open_pages[0]:.1f}", "", ""),
+        Row(f"of these the loop's thread, {state}", f"{quiet[1]:.1f} / {open_pages[1]:.1f}", "", ""),
     ]
+
+
+def compared(alone: list[Window], beside: list[Window], name: str, form: str) -> str:
+    """Return both states' median, lowest and highest, and the ratio of these within pairs with its quartiles."""
+    first, second = ([getattr(each, name) for each in windows] for windows in (alone, beside))
+    ratios = sorted(after / before for before, after in zip(first, second, strict=True))
+    low, middle, high = (quantile(ratios, share) for share in (25, 50, 75))
+    medians = statistics.median(second) / statistics.median(first)
+    both = f"{spread(first, form)} / {spread(second, form)}"
+    return f"{both}: medians × {medians:.3f}; pairs × {middle:.3f}, half of them {low:.3f} to {high:.3f}"
+
+
+def told_of(windows: list[Window]) -> str:
+    """Return how many slates failed and how many events came."""
+    return f"{sum(each.errors for each in windows)}; {sum(each.events for each in windows)}"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = arguments(__doc__, seconds=10.0)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__, seconds=6.0)
+    parser.set_defaults(events=200_000, sessions=40_000, items=10_000)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--viewers", type=int, default=10)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         root = Path(folder)
-        rows = [*prepare(root, world_of(told)), *disk_rows(root)]
+        rows = [*prepare(root, world_of(told), CONFIG + KEEP), *disk_rows(root)]
         before = os.getloadavg()[0]
         with serving(root) as server:
             rows += measured(server, root, told)
