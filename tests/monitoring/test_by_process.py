@@ -1,7 +1,9 @@
+import asyncio
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from midstream.monitoring.by_process import merged
+from midstream.monitoring.by_process import TURN_LINES, merged, merged_tenants
 from midstream.monitoring.metrics import Metrics
 
 LEADERS = (
@@ -46,7 +48,7 @@ def test_every_sample_is_there_once_with_its_process():
         if number:
             metrics.passed_on.inc()
         texts[process] = metrics.text()
-    text = merged(texts)
+    text = asyncio.run(merged(texts))
     expected = {
         (name, tuple(sorted((*labels, ("process", process))))): value
         for process, own in texts.items()
@@ -61,7 +63,25 @@ def test_every_sample_is_there_once_with_its_process():
 def test_one_process_is_itself_with_a_label():
     """Nothing is lost or added."""
     metrics = Metrics(CollectorRegistry())
-    own, text = samples(metrics.text()), samples(merged({"leader": metrics.text()}))
+    own, text = samples(metrics.text()), samples(asyncio.run(merged({"leader": metrics.text()})))
     assert {
         (name, tuple(each for each in labels if each[0] != "process")): value for (name, labels), value in text.items()
     } == own
+
+
+def test_other_work_is_done_while_texts_are_merged():
+    """A shop with a hundred tenants has a text that takes tens of milliseconds; a turn has a few hundred lines."""
+    line_count, tenant_count = 4 * TURN_LINES, 7
+    text = b"# HELP a Words.\n# TYPE a gauge\n" + b"".join(b'a{n="%d"} 1.0\n' % each for each in range(line_count))
+
+    async def work():
+        turns = 0
+        merging = asyncio.ensure_future(merged_tenants(text, {f"t{each}": text for each in range(tenant_count)}))
+        while not merging.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns, await merging
+
+    turns, whole = asyncio.run(work())
+    assert whole.count(b"\n") == 2 + line_count * (tenant_count + 1)
+    assert turns >= 2 * whole.count(b"\n") / TURN_LINES

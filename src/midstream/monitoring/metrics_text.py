@@ -42,8 +42,13 @@ def turns_of(registry: CollectorRegistry) -> Iterator[bytes]:
 
 async def text_in_turns(registry: CollectorRegistry) -> bytes:
     """Return the text of a registry in the Prometheus format; the loop does other work between its parts."""
-    parts: list[bytes] = []
-    for part in turns_of(registry):
-        parts.append(part)
+    return await joined_in_turns(turns_of(registry))
+
+
+async def joined_in_turns(parts: Iterable[bytes]) -> bytes:
+    """Return all parts in one; the loop does other work before each next one is made."""
+    found: list[bytes] = []
+    for part in parts:
+        found.append(part)
         await asyncio.sleep(0)
-    return b"".join(parts)
+    return b"".join(found)

@@ -215,7 +215,7 @@ class Followers:
         texts = {LEADER_NAME: await text_in_turns(self._engine.metrics.registry)}
         found = await asyncio.gather(*(self._metrics_of(number) for number in self._numbers))
         texts |= {f"follower-{number}": text for number, text in zip(self._numbers, found, strict=True) if text}
-        return merged(texts)
+        return await merged(texts)
 
     async def _metrics_of(self, number: int) -> bytes:
         passage = Passage(self._data.sockets / f"follower-{number}", ANSWER_S_MAX)

@@ -196,7 +196,7 @@ class RootApp:
 
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         own = await text_in_turns(self.metrics.registry)
-        text = merged_tenants(own, await self._tenants.metrics_texts())
+        text = await merged_tenants(own, await self._tenants.metrics_texts())
         return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
 
 
