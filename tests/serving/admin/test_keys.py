@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 from contextlib import contextmanager
-from threading import Timer
+from threading import Timer, current_thread
 
 import httpx
 import pytest
@@ -187,3 +187,36 @@ def test_changes_of_keys_wait_in_one_thread(monkeypatch):
 
     asyncio.run(play())
     assert made == ["first", "second"]
+
+
+def test_changes_that_wait_are_bounded(monkeypatch):
+    """One more is refused at once, and those that wait are made."""
+    monkeypatch.setattr(key_turns, "WAITING_MAX", 2)
+    made: list[int] = []
+
+    async def play():
+        turns, goes_on, loop = KeyTurns(), asyncio.Event(), asyncio.get_running_loop()
+        first = asyncio.create_task(
+            turns.changed(lambda: asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result(HELD_S_MAX))
+        )
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(turns.changed(lambda each=each: made.append(each))) for each in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await turns.changed(lambda: made.append(2))
+        goes_on.set()
+        await asyncio.gather(first, *waiting)
+        await turns.changed(lambda: made.append(3))
+
+    asyncio.run(play())
+    assert made == [0, 1, 3]
+
+
+def test_a_list_of_keys_holds_up_no_other_answer(keyed, monkeypatch):
+    """The files are read in a thread of their own: a disk may stall."""
+    threads: list[str] = []
+    real = key_file.KeyFile.read
+    monkeypatch.setattr(key_file.KeyFile, "read", lambda file: (threads.append(current_thread().name), real(file))[1])
+    assert keyed.get("/v1/keys").status_code == 200
+    assert threads
+    assert all("asyncio" in each for each in threads)

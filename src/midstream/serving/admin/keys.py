@@ -1,5 +1,6 @@
 """Routes of API keys: list, make, rotate, revoke."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,9 +89,8 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
     async def get_keys(request: Request) -> Response:
         """All keys in the order in which they were made, without their secrets; revoked and expired ones among them."""
         query_fields(request.scope, ())
-        stored = read_or_changed(_file(data).read)
-        uses: Mapping[str, int] = {} if data is None else uses_of(data.root)
-        return json_response(KeyList(tuple(key_views(() if stored is None else stored.keys, engine.clock(), uses))))
+        stored, uses = await asyncio.to_thread(_read, data)
+        return json_response(KeyList(tuple(key_views(stored, engine.clock(), uses))))
 
     @app.post(_ONE, name="create key", openapi_extra=_making(_BODY))
     async def create_key(request: Request) -> Response:
@@ -123,6 +123,12 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
 
 def _file(data: "DataFolder | None") -> KeyFile:
     return KeyFile(available(data, "this server has no data folder, and so no keys").root)
+
+
+def _read(data: "DataFolder | None") -> tuple[Sequence[ApiKey], Mapping[str, int]]:
+    """Return the keys of the file, and when each was last used; a disk that stalls holds its thread up."""
+    stored = read_or_changed(_file(data).read)
+    return () if stored is None else stored.keys, {} if data is None else uses_of(data.root)
 
 
 def _who(request: Request) -> str:
