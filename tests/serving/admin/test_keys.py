@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 from contextlib import contextmanager
+from functools import partial
 from threading import Timer, current_thread
 
 import httpx
@@ -200,7 +201,7 @@ def test_changes_that_wait_are_bounded(monkeypatch):
             turns.changed(lambda: asyncio.run_coroutine_threadsafe(goes_on.wait(), loop).result(HELD_S_MAX))
         )
         await asyncio.sleep(0)
-        waiting = [asyncio.create_task(turns.changed(lambda each=each: made.append(each))) for each in range(2)]
+        waiting = [asyncio.create_task(turns.changed(partial(made.append, each))) for each in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
             await turns.changed(lambda: made.append(2))
@@ -216,7 +217,12 @@ def test_a_list_of_keys_holds_up_no_other_answer(keyed, monkeypatch):
     """The files are read in a thread of their own: a disk may stall."""
     threads: list[str] = []
     real = key_file.KeyFile.read
-    monkeypatch.setattr(key_file.KeyFile, "read", lambda file: (threads.append(current_thread().name), real(file))[1])
+
+    def read(file):
+        threads.append(current_thread().name)
+        return real(file)
+
+    monkeypatch.setattr(key_file.KeyFile, "read", read)
     assert keyed.get("/v1/keys").status_code == 200
     assert threads
     assert all("asyncio" in each for each in threads)
