@@ -5,7 +5,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from midstream.engine.answer.warmup import warm_up
 from midstream.engine.background_service import BackgroundService, Round
 from midstream.engine.circuit_breaker import CircuitBreaker, GuardOptions
 from midstream.engine.erasure_capacity import ErasurePlaces
-from midstream.engine.gauges import set_gauges
+from midstream.engine.gauges import set_event_gauges, set_gauges, setting_table_bytes
 from midstream.engine.health import IngestView, concerns_of, health_of
 from midstream.engine.ingest.commit_dispatcher import CommitDispatcher, CommitParts
 from midstream.engine.ingest.dedupe import Deduplication
@@ -421,6 +421,14 @@ class Engine:
         """Set the gauges that are read when metrics are scraped."""
         set_gauges(self.live, self.health(), self.erasure_ages, self._folding.waiting)
         self.listeners.set_gauges()
+
+    def refresh_event_gauges(self) -> None:
+        """Set the gauges that each event moves, for a reader that looks often."""
+        set_event_gauges(self.live)
+
+    def refreshing_table_bytes(self) -> Iterator[None]:
+        """Set the gauges of memory, those of one table at each step: together they hold the loop for 2 ms or more."""
+        return setting_table_bytes(self.live)
 
     async def _tick(self) -> None:
         if self._tick_is_due():

@@ -1,4 +1,6 @@
-"""Gauges of an engine, set when metrics are scraped."""
+"""Gauges of an engine, set when metrics are scraped; some of them also when the console is looked at."""
+
+from collections.abc import Iterator
 
 from midstream.engine.answer.lookups import outcome_sums
 from midstream.engine.live import LiveState
@@ -9,10 +11,9 @@ from midstream.engine.types import Health
 def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int) -> None:
     """Set the gauges of an engine; ``waiting`` = requests that wait for a log position."""
     fold, metrics, now_ms = live.fold, live.metrics, live.clock()
-    metrics.set_positions(health.log_position, health.applied_log_position)
+    set_event_gauges(live)
     metrics.set_queues(health.queued_events, waiting)
     metrics.set_health(ready=health.ready, accepts_events=health.accepts_events)
-    metrics.state_age.set(max(0, now_ms - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
     metrics.log_time_ahead.set(max(0, live.log.last_log_time_ms - now_ms) / 1_000)
     metrics.fold_counts.set(fold.counts())
     metrics.outcomes.set(outcome_sums(fold))
@@ -22,5 +23,20 @@ def set_gauges(live: LiveState, health: Health, ages: ErasureAges, waiting: int)
     metrics.fetch_cache_age.set(0.0 if asked_ms is None else max(0, now_ms - asked_ms) / 1_000)
     metrics.set_erasures(len(ages.due(fold)), ages.longest_ms(fold) / 1_000)
     live.feature_values.refresh(metrics)
-    for table, size in fold.sizes().items():
-        metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
+    for _ in setting_table_bytes(live):
+        pass
+
+
+def set_event_gauges(live: LiveState) -> None:
+    """Set the gauges that each event moves, which the console reads each two seconds. Cost: 20 µs."""
+    fold, metrics = live.fold, live.metrics
+    metrics.set_positions(live.log.end, fold.log_position)
+    metrics.state_age.set(max(0, live.clock() - fold.log_time_ms) / 1_000 if fold.log_time_ms else 0.0)
+    metrics.set_deleted_items(fold.items.deleted_count, fold.vocabulary.item_count)
+
+
+def setting_table_bytes(live: LiveState) -> Iterator[None]:
+    """Set the memory of one table at each step. Cost: up to 1 ms a step of a state of 200,000 events."""
+    for table, size in live.fold.each_size():
+        live.metrics.set_table_bytes(table, size.bytes_now, size.bytes_max)
+        yield

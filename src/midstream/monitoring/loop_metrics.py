@@ -69,6 +69,10 @@ class LoopHistograms(Collector):
         """Forget the series of some labels."""
         del self._series[labels]
 
+    def describe(self) -> Iterable[Metric]:
+        """Return the family as it is, so that a registry finds it by name."""
+        return self.collect()
+
     def collect(self) -> Iterable[Metric]:
         """Return one family with the buckets, the number and the sum of each series."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
@@ -98,6 +102,10 @@ class LoopCounters(Collector):
     def remove(self, *labels: str) -> None:
         """Forget the series of some labels."""
         del self._series[labels]
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the family as it is, so that a registry finds it by name."""
+        return self.collect()
 
     def collect(self) -> Iterable[Metric]:
         """Return one family with a sample a series."""

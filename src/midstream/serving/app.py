@@ -43,14 +43,14 @@ from midstream.serving.http.responses import (
     sent_path,
     to_response,
 )
-from midstream.serving.operation import MetricsText, operation_routes
+from midstream.serving.operation import ALONE, OtherProcesses, operation_routes
 from midstream.serving.options import ServerOptions
 from midstream.serving.slates.batch import Batches
 from midstream.serving.slates.bulk_changes import bulk_routes
 from midstream.serving.slates.hot_routes import BATCH_PATH, PAGES_PATH, RANK_PATH, body_limits, hot_routes
 from midstream.serving.slates.pages import Pages
 from midstream.serving.slates.rank import Rankings
-from midstream.serving.slates.recommendations import Recommendations, Record, recording
+from midstream.serving.slates.recommendations import Recommendations, recording
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
@@ -287,16 +287,6 @@ class App:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OtherProcesses:
-    """Functions of the other processes of the same server; no-ops for a single process."""
-
-    record: Record | None = None
-    """Records the events that come with a question."""
-    metrics_text: MetricsText | None = None
-    """Returns the metrics of all processes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Maintenance:
     """Services that change configuration and history while a server runs."""
 
@@ -332,7 +322,6 @@ class Maintenance:
     """Traces of requests; None = there are none."""
 
 
-ALONE = OtherProcesses()
 NO_UPKEEP = Maintenance()
 
 
@@ -360,7 +349,7 @@ def asgi(
     record = elsewhere.record or recording(ingest)
     recommendations = Recommendations(engine, record)
     operation = operation_routes(engine, elsewhere.metrics_text)
-    cold = partial(_cold, engine, (ingest, recommendations), chosen, upkeep, operation)
+    cold = partial(_cold, engine, (ingest, recommendations), chosen, upkeep, operation, elsewhere)
     others = {
         RANK_PATH: Rankings(engine, record).from_body,
         PAGES_PATH: Pages(engine, record).from_body,
@@ -379,6 +368,7 @@ def _cold(
     options: ServerOptions,
     upkeep: Maintenance,
     operation: Mapping[str, Mapping[str, Handler]],
+    elsewhere: OtherProcesses,
 ) -> "FastAPI":
     """Return the app of all routes that are not hot, with the document of all."""
     from fastapi import FastAPI
@@ -434,7 +424,7 @@ def _cold(
     add_training_routes(cold, upkeep.trainings, limits)
     _add_exchange(cold, upkeep, options)
     add_hot_routes(cold)
-    _add_pages(cold, options, upkeep.data, engine)
+    _add_pages(cold, options, upkeep.data, engine, elsewhere)
     return cold
 
 
@@ -452,11 +442,14 @@ def _add_exchange(cold: "FastAPI", upkeep: Maintenance, options: ServerOptions) 
     add_sink_routes(cold, upkeep.sinks, limits)
 
 
-def _add_pages(cold: "FastAPI", options: ServerOptions, data: "DataFolder | None", engine: "Engine") -> None:
+def _add_pages(
+    cold: "FastAPI", options: ServerOptions, data: "DataFolder | None", engine: "Engine", elsewhere: OtherProcesses
+) -> None:
     """Add what people read, the docs and the console, and the script for their pages."""
     from midstream.serving.access.key_file import KeyFile
     from midstream.serving.browser.demo_shop import add_shop_routes
     from midstream.serving.browser.script import add_script_route
+    from midstream.serving.console.engine_samples import EngineSamples
     from midstream.serving.console.routes import add_console_routes
     from midstream.serving.openapi.document import add_docs_page
 
@@ -464,13 +457,14 @@ def _add_pages(cold: "FastAPI", options: ServerOptions, data: "DataFolder | None
     add_script_route(cold)
     add_shop_routes(cold, is_shown=options.demo_shop)
     keys = None if data is None else KeyFile(data.root)
-    add_console_routes(cold, keys, lambda: engine.clock())  # noqa: PLW0108  routes are described without an engine
+    samples = EngineSamples(engine) if elsewhere.metrics_text is None else None
+    add_console_routes(cold, keys, lambda: engine.clock(), samples)  # noqa: PLW0108  routes are described without an engine
 
 
 def described() -> "Document":
     """Return the OpenAPI document of all routes, for an app that has to describe them before there is an engine."""
     none = cast("Any", None)  # handlers read it when they are called, and none of these ever is
-    return _cold(none, (none, none), ServerOptions(), NO_UPKEEP, {}).openapi()
+    return _cold(none, (none, none), ServerOptions(), NO_UPKEEP, {}, ALONE).openapi()
 
 
 async def _problem_response(_request: "Request", error: Exception) -> "Response":

@@ -1,12 +1,14 @@
 """Routes of a process that machines look at: health and metrics, in plain ASGI, so that they wait for no other part."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from midstream.monitoring.metrics_text import text_in_turns
 from midstream.serving.http.responses import NO_STORE, Handler, Receive, Reply, Scope
+from midstream.serving.slates.recommendations import Record
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -16,6 +18,19 @@ LIVE_PATH = "/health/live"
 READY_PATH = "/health/ready"
 METRICS_PATH = "/metrics"
 METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OtherProcesses:
+    """Functions of the other processes of the same server; no-ops for a single process."""
+
+    record: Record | None = None
+    """Records the events that come with a question."""
+    metrics_text: MetricsText | None = None
+    """Returns the metrics of all processes."""
+
+
+ALONE = OtherProcesses()
 
 
 def operation_routes(engine: "Engine", metrics_text: MetricsText | None = None) -> Mapping[str, Mapping[str, Handler]]:

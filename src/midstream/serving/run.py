@@ -30,7 +30,7 @@ from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.access.measured_app import Measured
-from midstream.serving.app import ALONE, NO_UPKEEP, Maintenance, OtherProcesses, asgi
+from midstream.serving.app import NO_UPKEEP, Maintenance, asgi
 from midstream.serving.http.connection_admission import place_limits
 from midstream.serving.http.connection_sharing import Share, SharingServer
 from midstream.serving.http.connections import bounded_protocol
@@ -38,6 +38,7 @@ from midstream.serving.http.draining import AT_ONCE, DrainingServer
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.http.read_limits import read_limits
 from midstream.serving.http.target import noting_targets
+from midstream.serving.operation import ALONE, OtherProcesses
 from midstream.serving.options import ServerOptions, require_safe_address
 from midstream.serving.request_origin import ANSWER_HEADERS, RequestOrigin
 

@@ -20,13 +20,14 @@ from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.access.visitors import NoUsers
-from midstream.serving.app import OtherProcesses, asgi
+from midstream.serving.app import asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.draining import DRAINING
 from midstream.serving.http.loop_delay import FEW, STANDING_S
 from midstream.serving.http.problems import RefusedElsewhere
+from midstream.serving.operation import OtherProcesses
 from midstream.serving.options import ServerOptions
 from tests.support.fakes.engine import FakeEngine
 

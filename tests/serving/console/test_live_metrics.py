@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from midstream.monitoring.metrics import Metrics
 from midstream.serving.console.api_reader import ApiAnswer
+from midstream.serving.console.engine_samples import SHOWN, TABLES_MS_MIN, EngineSamples, shown_samples
 from midstream.serving.console.live_metrics import STALE_MS, LiveMetrics, quantile, read_samples
 from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.routes import LiveView
@@ -34,7 +36,7 @@ class Readings:
 
     def read(self, after_ms=2_000):
         self.now_ms += after_ms
-        return self.live.add(generate_latest(self.registry).decode())
+        return self.live.add(read_samples(generate_latest(self.registry).decode()))
 
 
 @pytest.fixture
@@ -147,6 +149,9 @@ def test_samples_are_those_of_the_librarys_parser(rows):
         assert [found[name][each] for each in own] == pytest.approx(list(own.values()), nan_ok=True)
 
 
+GOOD = {"ready": True, "accepts_events": True, "reason": ""}
+
+
 class Api:
     """Routes that count how often they are asked."""
 
@@ -162,7 +167,7 @@ class Api:
 
     async def get(self, path):
         self.asked.append(path)
-        return ApiAnswer(200, {"ready": True, "accepts_events": True, "reason": ""})
+        return ApiAnswer(200, GOOD)
 
 
 def test_viewers_share_readings_and_events():
@@ -181,3 +186,78 @@ def test_viewers_share_readings_and_events():
     assert api.asked.count("/metrics") == 1
     assert api.asked.count("/health/ready") == 3
     assert again == shared[0] == elsewhere  # without placements nothing on it leads anywhere
+
+
+def moved() -> Metrics:
+    """Return metrics with what the page shows, and with others."""
+    metrics = Metrics(CollectorRegistry())
+    metrics.count_events("recorded", 3)
+    metrics.observe_request("/v1/recommendations", 200, 0.002)
+    metrics.observe_request("/v1/events", 503, 0.2)
+    metrics.observe_answer("home", "full", 20)
+    metrics.set_table_bytes("items", 5, 9)
+    metrics.set_positions(8, 7)
+    metrics.set_deleted_items(1, 4)
+    metrics.state_age.set(0.5)
+    return metrics
+
+
+def test_samples_of_an_engine_are_those_of_its_text():
+    """So a server of one process and one of several show the same figures, and the page lacks none."""
+    metrics = moved()
+    told = read_samples(metrics.text().decode())
+    found = asyncio.run(shown_samples(metrics.registry))
+    assert found == {name: told[name] for name in SHOWN if name in told}
+    assert found.keys() == set(SHOWN)
+    by_text, by_samples = LiveMetrics(lambda: 1), LiveMetrics(lambda: 1)
+    pages = [
+        Templates().render("now_figures.html", "", {"figures": each, "health": GOOD})
+        for each in (by_text.add(told), by_samples.add(found))
+    ]
+    assert pages[0] == pages[1]
+
+
+class Tables:
+    """An engine of three tables that notes when one of them is counted, and when gauges are set."""
+
+    def __init__(self):
+        self.metrics = moved()
+        self.done = []
+
+    def refresh_event_gauges(self):
+        self.done.append("gauges")
+
+    def refreshing_table_bytes(self):
+        for name in ("a", "b", "c"):
+            self.done.append(name)
+            yield
+
+
+def test_memory_is_read_less_often_than_the_rest(monkeypatch):
+    """Its tables one a turn of the loop, once in 30 s, as the page says."""
+    clock_s = [1_000.0]
+    monkeypatch.setattr("midstream.serving.console.engine_samples.monotonic_ns", lambda: int(clock_s[0] * 1e9))
+    engine: Any = Tables()
+    samples = EngineSamples(engine)
+
+    async def read():
+        reading = asyncio.ensure_future(samples.read())
+        while not reading.done():
+            engine.done.append("turn")
+            await asyncio.sleep(0)
+        return [each for each in engine.done if each != "turn"]
+
+    assert asyncio.run(read()) == ["gauges", "a", "b", "c"]
+    assert [engine.done[at - 1] for at, each in enumerate(engine.done) if each in "bc"] == ["turn", "turn"]
+    clock_s[0] += TABLES_MS_MIN / 1_000 - 1
+    assert asyncio.run(read())[4:] == ["gauges"]
+    clock_s[0] += 1
+    assert asyncio.run(read())[5:] == ["gauges", "a", "b", "c"]
+    assert f"read each {TABLES_MS_MIN // 1_000} s" in Templates().render(
+        "now_figures.html",
+        "",
+        {
+            "figures": LiveMetrics(lambda: 1).add(asyncio.run(shown_samples(moved().registry))),
+            "health": GOOD,
+        },
+    )

@@ -50,12 +50,13 @@ from midstream.monitoring.metrics import Metrics
 from midstream.ranking.plan import Plan
 from midstream.serving.access.callers import OWN_PROBE
 from midstream.serving.access.gate import KeyGate
-from midstream.serving.app import Maintenance, OtherProcesses, asgi
+from midstream.serving.app import Maintenance, asgi
 from midstream.serving.cluster.follower_app import FollowedApp, recording_at
 from midstream.serving.cluster.internal_routes import LOTS, SERVED_PATH, Inside
 from midstream.serving.cluster.proxy import Passage
 from midstream.serving.cluster.unix_server import served_at
 from midstream.serving.http.connection_sharing import Share
+from midstream.serving.operation import OtherProcesses
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import serve_share
 from midstream.state.settings import decode_settings, read_duration

@@ -23,7 +23,7 @@ from midstream.engine.snapshots import snapshots
 from midstream.events.segments.segments import SegmentLog
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, FieldValue
-from midstream.serving.app import OtherProcesses
+from midstream.serving.operation import OtherProcesses
 from midstream.serving.options import ServerOptions
 from midstream.serving.run import FollowerGroup, OpenedEngine, StopSignals, serve
 

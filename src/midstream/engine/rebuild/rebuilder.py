@@ -425,11 +425,10 @@ class Rebuilder:
             )
 
     def set_gauges(self) -> None:
-        """Set the gauges of a rebuild's progress, and of deleted items that wait for a compaction."""
-        view, items = self.view(), self._engine.fold.items
+        """Set the gauges of a rebuild's progress."""
+        view = self.view()
         is_outdated = view.state not in {"idle", "done"}
         self._engine.metrics.set_rebuild(view.progress if is_outdated else 1.0, is_outdated=is_outdated)
-        self._engine.metrics.set_deleted_items(items.deleted_count, self._engine.fold.vocabulary.item_count)
 
 
 async def warm(

@@ -22,7 +22,8 @@ from midstream.serving.access.console_session import (
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
-from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics
+from midstream.serving.console.engine_samples import EngineSamples
+from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics, read_samples
 from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
 from midstream.serving.http.responses import MOUNTED_AT
@@ -33,16 +34,19 @@ STREAMS_MAX = 20
 """Open at once. A page beyond it says that its figures are not live."""
 
 
-def add_console_routes(app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], int]) -> None:
+def add_console_routes(
+    app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], int], own: EngineSamples | None = None
+) -> None:
     """Add the pages; they read the routes that ``app`` has when they are asked for.
 
     Args:
         app: Takes them.
         keys: Of this server; None = it has no folder, and asks nobody for a key.
         now_ms: Wall clock.
+        own: Samples for the live figures; None = those of the route ``/metrics``.
     """
     api, templates = ApiReader(app), Templates()
-    live = LiveView(api, templates)
+    live = LiveView(api, templates, own)
 
     @app.get("/", include_in_schema=False)
     async def get_root(request: Request) -> Response:
@@ -122,9 +126,10 @@ class _MadeEvent:
 class LiveView:
     """Figures that all viewers share, and the streams that are open."""
 
-    def __init__(self, api: ApiReader, templates: Templates) -> None:
-        """Read from ``api`` when somebody looks."""
+    def __init__(self, api: ApiReader, templates: Templates, own: EngineSamples | None = None) -> None:
+        """Read from ``own`` when somebody looks, where it is None from ``/metrics``."""
         self._api = api
+        self._own = own
         self._templates = templates
         self._metrics = LiveMetrics(lambda: monotonic_ns() // 1_000_000)
         self._reading = asyncio.Lock()
@@ -140,8 +145,11 @@ class LiveView:
     async def _read(self) -> ConsoleFigures:
         found = self._metrics.figures
         if found is None or self._metrics.is_due:
-            text = await self._api.text("/metrics")
-            found = await asyncio.to_thread(self._metrics.add, text)
+            if self._own is None:
+                samples = await asyncio.to_thread(read_samples, await self._api.text("/metrics"))
+            else:
+                samples = await self._own.read()
+            found = await asyncio.to_thread(self._metrics.add, samples)
         return found
 
     async def health(self) -> dict[str, object]:
