@@ -137,6 +137,8 @@ class FoldStep:
     """What sessions the events go on with."""
     slates: ServedSlates | None = field(default=None, init=False)
     """What the served events hold; None = nobody has read them."""
+    frozen: tuple[NDArray[np.void], NDArray[np.uint8]] | None = field(default=None, init=False)
+    """Rows and text of the source as kernels take them; None = nobody has made them."""
     _controls: list[int] | None = field(default=None, init=False)
 
     def has_no_controls(self) -> None:

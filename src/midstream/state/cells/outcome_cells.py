@@ -37,7 +37,7 @@ from midstream.state.cells.rows import Places
 from midstream.state.cells.windows import Words
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.decay import LANDMARK_HALF_LIVES, decay_weight, landmark_at, rebase_factor
-from midstream.state.structures.kernel import inlined, kernel, signed
+from midstream.state.structures.kernel import inlined, signed
 from midstream.state.structures.prefetch import prefetch
 
 BEGIN, END, TIME = 0, 1, 2
@@ -134,7 +134,7 @@ def add_positions(
             rows.words[at + rows.spec[PLACE, cell]] += _weight(cell, time_ms, now, rows)
 
 
-@kernel
+@inlined
 def ask_for_item(item_index: int, rows: OutcomeCellRows) -> None:
     """Ask for the row of an item that a later event names."""
     for g in range(rows.groups.shape[1]):

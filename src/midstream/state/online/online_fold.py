@@ -13,7 +13,7 @@ held.
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from midstream.state.structures.hash_table import find, insert, remove
 from midstream.state.structures.hashing import IdKey, hash_id
 from midstream.state.structures.kernel import inlined, kernel, signed
 from midstream.state.structures.logistic import logistic
+
+if TYPE_CHECKING:
+    from midstream.state.online.bound_learning import BoundLearning
 
 SLATE = np.dtype(
     [("request", "u8"), ("log_time_ms", "i8"), ("first", "i8"), ("place", "i4"), ("length", "i2"), ("is_seen", "i2")]
@@ -115,7 +118,7 @@ def fold_online(
     columns: OnlineColumns,
     slates: ServedSlates,
     wanted: WantedBins,
-    held: Learning,
+    bound: "BoundLearning",
 ) -> None:
     """Fold events of a batch.
 
@@ -127,9 +130,10 @@ def fold_online(
         columns: Of the batch.
         slates: Of its served events.
         wanted: Bins of the version that learns: a slate without them was scored by another one.
-        held: The state, which is changed.
+        bound: Holds the state, which is changed.
     """
-    columns, slates, held = borrowed((columns, slates, held))
+    columns, slates = borrowed((columns, slates))
+    held = borrowed(bound.held)
     slate, due = 0, _due(wait_ms, window_ms, held)
     known, place = _NONE, -1
     requests, kinds, folded, log_time_ms = columns.request_hash, columns.kind, columns.folded, columns.log_time_ms
@@ -339,7 +343,7 @@ def _note(place: int, item: np.uint64, number: int, now: int, wait_ms: int, held
         at, each = at + 1 if at + 1 < size else 0, each + 1
 
 
-@kernel
+@inlined
 def _learn_slate(place: int, known: int, held: Learning) -> None:
     """Learn the rows of a slate with an impression that are known now and were not."""
     slate = held.slates[place]

@@ -9,6 +9,7 @@ No user is known here, so nothing is to do when one is merged or erased.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -61,6 +62,9 @@ from midstream.state.settings import FoldSettings, OnlineModel
 from midstream.state.structures.aligned import aligned_zeros
 from midstream.state.structures.hash_table import fill, table_size
 from midstream.state.structures.kernel import frozen_columns
+
+if TYPE_CHECKING:
+    from midstream.state.online.bound_learning import BoundLearning
 
 CHAMPION = "champion"
 PARTS_MAX = part_count(INPUTS_MAX, ONLINE_BINS_MAX)
@@ -155,7 +159,7 @@ class OnlineModels:
         due = [each for each in learning if slates is not None or each.is_due(batch, stop)]
         if not due:
             return
-        rows, text = frozen_columns(batch.source)
+        rows, text = step.frozen or frozen_columns(batch.source)
         if slates is None:
             served = np.flatnonzero((batch.kind == _SERVED) & batch.folded & (batch.request_hash != 0))
             _, slates = read_slates(rows, text, served, self._key)
@@ -226,6 +230,8 @@ class _Learner:
             is_click=np.array([name in model.clicks for name in settings.action_names()], dtype=np.bool_),
             parts=np.full(_ROW_PARTS, PARTS_MAX, dtype=np.int64),
         )
+        self._bound: BoundLearning | None = None
+        """``held`` as one value, once events were learned."""
         self.version = ""
         """The version that learns; empty = none."""
         self._manifest = ""
@@ -299,7 +305,11 @@ class _Learner:
 
     def fold(self, columns: OnlineColumns, slates: ServedSlates, start: int, stop: int) -> None:
         """Fold some events of a batch; ``slates`` are those that it serves."""
-        fold_online(start, stop, self._wait_ms, self._window_ms, columns, slates, self._wanted, self.held)
+        if self._bound is None:
+            from midstream.state.online.bound_learning import make_learning
+
+            self._bound = make_learning(self.held)
+        fold_online(start, stop, self._wait_ms, self._window_ms, columns, slates, self._wanted, self._bound)
 
     def _bins(self) -> WantedBins:
         """Return the bins of the version that learns."""

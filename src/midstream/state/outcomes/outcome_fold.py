@@ -207,7 +207,7 @@ def _pass_time(now: int, window_ms: int, held: OutcomeState, left: Left) -> bool
     return True
 
 
-@kernel
+@inlined
 def _serve(
     log_position: int,
     request: np.uint64,
@@ -264,7 +264,7 @@ def _wait(
     await_slate(request, item, item_index, user, number, worth, time_ms, now, rows, table, meta)
 
 
-@kernel
+@inlined
 def _open(request: np.uint64, items: Hashes, held: OutcomeState) -> int:
     """Return the place of a new slate, after which nothing came yet. There must be room."""
     rings, size = held.rings, len(held.hashes)
@@ -326,7 +326,7 @@ def copy_slate(place: int, held: OutcomeState, left: Left) -> bool:
     return True
 
 
-@kernel
+@inlined
 def add_outcome(
     place: int,
     item: np.uint64,
@@ -409,7 +409,7 @@ def copy_held(start: int, held: OutcomeState, left: Left) -> int:
     return count
 
 
-@kernel
+@inlined
 def _join_waiting(place: int, now: int, held: OutcomeState) -> None:
     """Note what has waited for a slate, in the order in which it came."""
     if held.waiting_meta[0]["count"] == 0:
@@ -426,7 +426,7 @@ def _join_waiting(place: int, now: int, held: OutcomeState) -> None:
         at = following
 
 
-@kernel
+@inlined
 def _look_ahead(i: int, request_hash: Hashes, item_index: Table, held: OutcomeState) -> None:
     """Ask for what the events after one need: the entry of the table, then the slate, then its items."""
     mask, last = len(held.table) - 1, len(request_hash) - 1

@@ -274,7 +274,7 @@ class Outcomes:
         if leaving is None and not len(served) and not batch.request_hash.any() and self._stands(batch):
             return
         room = self._nowhere if leaving is None else _Room(LEAVING_SLATES, LEAVING_ITEMS)
-        rows, text = frozen_columns(batch.source)
+        rows, text = step.frozen = frozen_columns(batch.source)
         spans, step.slates, told = self._read(rows, text, served)
         columns = outcome_columns(batch, rows, text, self._key)
         done = 0
