@@ -11,6 +11,7 @@ import pytest
 from midstream.client import AsyncClient, Client, ClientOptions, EventsRejected, IdUnknown, InvalidRequest
 from midstream.core.answers.slates import Slate
 from tests.client.conftest import URL
+from tests.support.patience import PATIENCE_S
 
 ACTS = [
     {"type": "view", "session_id": session, "item_id": item} for session in ("s1", "s2") for item in ("lamp", "a/b")
@@ -124,6 +125,16 @@ def test_items_and_users(in_process):
     assert erased.ids_count == 2
 
 
+async def served_record(client, request_id):
+    """Return the record of an answer once it is in the log: it is written behind the answer."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await client.served(request_id)
+            except IdUnknown:
+                await asyncio.sleep(0.01)
+
+
 def test_lists_and_records(in_process):
     """Each list goes over its pages by itself; a served record and the placements are read."""
 
@@ -134,7 +145,7 @@ def test_lists_and_records(in_process):
         users = [row.user_id async for row in client.users()]
         placements = await client.placements()
         health = await client.ready()
-        served = await client.served(slate.request_id)
+        served = await served_record(client, slate.request_id)
         with pytest.raises(IdUnknown):
             await client.served("x" * 32)
         return slate, events, users, placements, health, served

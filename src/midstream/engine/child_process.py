@@ -360,8 +360,7 @@ async def _run(module: str, order: WorkOrder, notify: Notify, stall_s: float, va
     try:
         return await _followed(process, msgspec.json.encode(order), notify, stall_s)
     finally:
-        process.kill()  # unless it has ended
-        await process.wait()
+        await process.end()  # unless it has ended
 
 
 async def _followed(process: SpawnedProcess, order: bytes, notify: Notify, stall_s: float) -> Ended:

@@ -141,6 +141,25 @@ def test_its_end_is_waited_for(
     run(main())
 
 
+@pytest.mark.parametrize("cancels", range(3))
+def test_it_is_ended_whatever_is_cancelled_meanwhile(run: Callable[[Awaitable[None]], None], cancels: int) -> None:
+    """As a loop does that closes: all of its tasks, those that clean up among them."""
+
+    async def main() -> None:
+        process = await spawn(python("import time; time.sleep(60)"))
+        ending = asyncio.create_task(process.end())
+        for _ in range(cancels):
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        await asyncio.wait([ending])
+        assert process.returncode == -signal.SIGKILL
+        assert process.stdin is not None
+        assert process.stdin.is_closing()
+
+    run(main())
+
+
 async def given_up(passes: int) -> bool:
     """Give a start up after some passes of the loop; return whether it was not over before."""
     starting = asyncio.ensure_future(spawn(python("input()")))

@@ -7,7 +7,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -338,7 +338,15 @@ class FakeEngine:
     def refresh_metrics(self) -> None:
         """Set the positions, and what others set."""
         self.listeners.set_gauges()
+        self.refresh_event_gauges()
+
+    def refresh_event_gauges(self) -> None:
+        """Set the positions."""
         self.metrics.set_positions(self.fold.log_position, self.fold.log_position)
+
+    def refreshing_table_bytes(self) -> Iterator[None]:
+        """Set nothing: it has no tables."""
+        yield from ()
 
     def clock(self) -> TimestampMs:
         """Return the time at which the fake's clock stands."""

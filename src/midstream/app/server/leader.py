@@ -366,10 +366,11 @@ class Followers:
         waits = [asyncio.ensure_future(child.process.wait()) for child in self._children.values()]
         for child in self._children.values():
             _signal(child, kill=False)
-        if waits:
-            await asyncio.wait(waits, timeout=self._options.stop_wait_max.ms / 1_000 + KILL_S)
-        for child in self._children.values():
-            _signal(child, kill=True)
+        try:
+            if waits:
+                await asyncio.wait(waits, timeout=self._options.stop_wait_max.ms / 1_000 + KILL_S)
+        finally:
+            await asyncio.gather(*(child.process.end() for child in self._children.values()))
 
 
 def encode_config(config: Configuration) -> str:

@@ -11,10 +11,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 ENDED_S: Final = 0.02
 """Between two looks whether a process has ended, where a descriptor of the process does not say so."""
+KILLED_S_MAX: Final = 5.0
+"""Wait for one that was killed: it ends at once, unless a disk or a network file system holds it."""
 
 
 class SpawnedProcess:
@@ -78,10 +81,26 @@ class SpawnedProcess:
             await self._end()
             if self.returncode is None:
                 await asyncio.sleep(ENDED_S)
+        self._close()
+        return status
+
+    def _close(self) -> None:
         for pipe in (self.stdin, self._reading):
             if pipe is not None:
                 pipe.close()
-        return status
+
+    async def end(self) -> None:
+        """Kill it unless it has ended, and return once it has; a cancellation does not keep it from being waited for.
+
+        A loop that closes cancels all of its tasks, also one that was cancelled before and cleans up.
+        """
+        self.kill()
+        until_s = asyncio.get_running_loop().time() + KILLED_S_MAX
+        while self.returncode is None and asyncio.get_running_loop().time() < until_s:
+            with suppress(asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout_at(until_s):
+                    await self.wait()
+        self._close()
 
     async def _end(self) -> None:
         """Wait until a descriptor says that it has ended; return at once where there is none."""
@@ -137,15 +156,12 @@ async def spawn(
     try:
         await asyncio.shield(connecting)
     except (OSError, asyncio.CancelledError):
-        process.kill()
-        await asyncio.shield(_ended(spawned, connecting))
+        while not connecting.done():  # a few passes of the loop: what is half connected cannot be closed
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([connecting])
+        await spawned.end()
         raise
     return spawned
-
-
-async def _ended(spawned: SpawnedProcess, connecting: "asyncio.Future[None]") -> None:
-    await asyncio.wait([connecting])  # a few passes of the loop: what is half connected cannot be closed
-    await spawned.wait()
 
 
 def _keep_ends() -> None:
