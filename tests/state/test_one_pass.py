@@ -138,6 +138,34 @@ def test_usual_events_after_people_and_items_never_take_the_general_way(log, set
     assert one.digest() == general.digest()
 
 
+def with_a_short_table(fold):
+    """Give the ids of a fresh fold a table of eight entries, which has its whole length with the fifth id."""
+    ids = fold.event_ids
+    ids._ring.table = np.zeros(8, dtype=np.int32)
+    ids.rows = ids._rows()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(
+    "sizes", [(4, 1), (1, 4), (4, 3 * BESIDE_MIN), (3 * BESIDE_MIN, 4), (1, 1, 2, 1, 1, BESIDE_MIN)]
+)
+@pytest.mark.parametrize("general", [(), (1,)])
+def test_ids_whose_table_grows_give_one_state(sizes, cores, general, monkeypatch):
+    """Before a batch of any length, by both ways; copies after it are known for what they are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    events = acts(sum(sizes))
+    batch = build([*events, *(each._replace(log_time_ms=START_MS + len(events)) for each in events)])
+    one, plain = both(plain_settings())
+    with_a_short_table(one)
+    edges = np.cumsum([0, *sizes, sum(sizes)]).tolist()
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        one.is_general = number in general
+        one.apply(LogPosition(start), cut(batch, start, stop))
+    apply_all(plain, batch, edges)
+    assert len(one.event_ids.rows.table) > 8
+    assert one.digest() == plain.digest()
+
+
 @pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
 @pytest.mark.parametrize("cores", [1, 2])
 def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, monkeypatch):

@@ -2,8 +2,9 @@
 
 ``Fold`` hands a step from table to table. That is some twenty calls and as many small arrays, which for one event take
 ten times what the event does. Here the arrays of all tables are one value that is made once, so no table may put
-another array in the place of one of them; and what a kernel cannot do (documents, segments, slates that are opened) is
-left to the tables themselves, which find the columns of the run where it left them.
+another array in the place of one of them; that of event ids does, and says so. What a kernel cannot do (documents,
+segments, slates that are opened) is left to the tables themselves, which find the columns of the run where it left
+them.
 
 A batch with an event that is not usual takes the general way as a whole. In long batches the calls are no longer what
 counts, and each event that a batch is cut at is a step of its own: 0.3 ms, more than the runs around it gain.
@@ -112,6 +113,8 @@ class OnePass:
         self._is_ready = False
         self._rooms: list[tuple[RunColumns, Tables]] = []
         """Room for a run, and with it the arrays of all tables as one value; more where two cores fold."""
+        self._id_rows = self._event_ids.rows
+        """That are part of these values."""
         self._beside: tuple[int, ThreadPoolExecutor] | None = None
         """The second core's thread, and the process that it runs in: in a copy made by ``fork`` it does not."""
 
@@ -180,6 +183,10 @@ class OnePass:
         Raises:
             RuntimeError: The other thread has not ended.
         """
+        self._event_ids.make_room(len(batch))
+        if self._id_rows is not self._event_ids.rows:
+            self._id_rows = self._event_ids.rows
+            self._rooms.clear()
         whole = _Run(first, batch, prints)
         if len(batch) <= RUN_EVENTS:
             left = self._fold(0, whole, -1)

@@ -70,24 +70,27 @@ def events_of(batch):
 
 @given(event_batches(), st.sampled_from([1, 2, 3, 5, 100]), st.data())
 def test_the_window_is_an_ordered_dictionary_however_the_log_is_cut(batch, ids_max, data):
-    """Full or not, expiring or not, in parts or whole, and restored on the way."""
-    ids, twin = EventIds(ids_max, KEY), Twin(ids_max)
+    """Full or not, expiring or not, in parts or whole, with a table that grows, and restored on the way."""
+    ids, twin = EventIds(ids_max, KEY, table_begin=8), Twin(ids_max)
     edges = [0, *data.draw(cuts(len(batch))), len(batch)]
     for start, stop in pairwise(edges):
         part = cut(batch, start, stop)
         assert admit(ids, part) == [twin.admit(event) for event in events_of(part)]
         assert len(ids) == len(twin.held)
-        fresh = EventIds(ids_max, KEY)
-        fresh.restore(ids.arrays())
-        ids = fresh
+        if data.draw(st.booleans()):
+            fresh = EventIds(ids_max, KEY, table_begin=8)
+            fresh.restore(ids.arrays())
+            ids = fresh
+        assert ids.rows.table is ids._ring.table
     assert (ids.arrays()["second"] == [second for _, second in twin.held.values()]).all()
 
 
 @pytest.mark.parametrize("ids_max", [7, 100, 5_000])
-def test_a_long_stream_agrees_too(ids_max):
-    """Thousands of evictions and expiries leave no entry behind or lost."""
+@pytest.mark.parametrize("table_begin", [8, 1_024, 2**21])
+def test_a_long_stream_agrees_too(ids_max, table_begin):
+    """Thousands of evictions and expiries leave no entry behind or lost, nor does a table that grows."""
     events = random_event_list(4_000, seed=11)
-    ids, twin = EventIds(ids_max, KEY), Twin(ids_max)
+    ids, twin = EventIds(ids_max, KEY, table_begin=table_begin), Twin(ids_max)
     for start in range(0, len(events), 500):
         part = events[start : start + 500]
         assert admit(ids, build(part)) == [twin.admit(event) for event in part]

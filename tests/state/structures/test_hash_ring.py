@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from midstream.state.structures.hash_ring import HashRing
-from midstream.state.structures.hash_table import fill, find
+from midstream.state.structures.hash_table import fill, find, table_size
 
 LENGTH = 7
 
@@ -41,3 +41,37 @@ def test_rows_that_have_not_come_round_are_views():
     """A snapshot of millions of ids takes no second memory for them."""
     ring = ring_at(2, 4)
     assert all(np.shares_memory(*pair) for pair in zip(ring.arrays().values(), ring.columns, strict=True))
+
+
+@pytest.mark.parametrize("head", range(10))
+def test_a_table_that_grows_finds_the_rows_in_use_and_no_others(head):
+    """Once; rows that were forgotten leave their hashes in the column, and none of them is entered anew."""
+    count, room = 4, 10
+    ring = HashRing(room, {"hash": np.uint64, "number": np.int32}, table_begin=8)
+    ring.columns[0][:] = 100 + np.arange(room, dtype=np.uint64)  # of rows before
+    for number in range(count):
+        place = (head + number) % room
+        ring.columns[0][place], ring.columns[1][place] = number + 1, number
+    ring.meta["head"], ring.meta["count"] = head, count
+    before = ring.table
+    assert not ring.make_room(0)
+    assert ring.table is before
+    assert ring.make_room(1)
+    assert len(ring.table) == table_size(room)
+    assert not ring.make_room(room)
+    found = [find(np.uint64(n + 1), ring.columns[0], ring.table) for n in range(count)]
+    assert ring.columns[1][found].tolist() == ring.arrays()["number"].tolist() == list(range(count))
+    assert all(find(np.uint64(100 + n), ring.columns[0], ring.table) == -1 for n in range(room))
+
+
+def test_a_table_is_as_long_as_what_is_restored_needs():
+    """It never shrinks, and what it says of its bytes is what it may have."""
+    whole = HashRing(100, {"hash": np.uint64})
+    whole.columns[0][:50], whole.meta["count"] = np.arange(1, 51), 50
+    ring = HashRing(100, {"hash": np.uint64}, table_begin=8)
+    assert ring.bytes_max == whole.bytes_max
+    ring.restore({"hash": whole.arrays()["hash"][:4]})
+    assert len(ring.table) == 8
+    ring.restore(whole.arrays())
+    assert [find(np.uint64(n), ring.columns[0], ring.table) for n in range(52)][1:] == [*range(50), -1]
+    assert len(ring.table) == len(whole.table)

@@ -22,7 +22,7 @@ from midstream.events.schema import TIME_SENT, Event, build
 from midstream.events.siphash import Words, sip_begin, sip_text, sip_word
 from midstream.state.settings import FoldSettings
 from midstream.state.structures.borrowed import borrowed
-from midstream.state.structures.hash_ring import HashRing, ring_bytes
+from midstream.state.structures.hash_ring import TABLE_BEGIN, HashRing, ring_bytes
 from midstream.state.structures.hash_table import remove
 from midstream.state.structures.hashing import IdKey
 from midstream.state.structures.kernel import frozen_columns, inlined, kernel, signed
@@ -103,15 +103,25 @@ class EventIdRows(NamedTuple):
 class EventIds:
     """The ids of the newest events; full, the oldest goes."""
 
-    def __init__(self, event_ids_max: int, key: IdKey) -> None:
-        """Reserve the maximum; pages are paid when touched."""
+    def __init__(self, event_ids_max: int, key: IdKey, *, table_begin: int = TABLE_BEGIN) -> None:
+        """Reserve the maximum; pages are paid when touched. The table over ids begins with ``table_begin`` entries."""
         self._key = key
         self._ring = HashRing(
-            event_ids_max, {"id_hash": np.uint64, "check": np.uint32, "content": np.uint32, "second": np.uint32}
+            event_ids_max,
+            {"id_hash": np.uint64, "check": np.uint32, "content": np.uint32, "second": np.uint32},
+            table_begin=table_begin,
         )
+        self.rows = self._rows()
+        """For the one pass over all tables (``state.one_pass``); others after ``make_room``, ``restore``."""
+
+    def _rows(self) -> EventIdRows:
         ids, checks, contents, seconds = self._ring.columns
-        self.rows = EventIdRows(key, ids, checks, contents, seconds, self._ring.table, self._ring.meta)
-        """For the one pass over all tables (``state.one_pass``)."""
+        return EventIdRows(self._key, ids, checks, contents, seconds, self._ring.table, self._ring.meta)
+
+    def make_room(self, count: int) -> None:
+        """Have a table for so many more ids; whoever folds calls it before each batch."""
+        if self._ring.make_room(count):
+            self.rows = self._rows()
 
     def __len__(self) -> int:
         """Return the number of ids that are remembered."""
@@ -172,6 +182,7 @@ class EventIds:
 
     def admit(self, prints: Fingerprints, log_time_ms: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the ``EventAdmission`` of each event, remember new ones, forget old ones, event by event."""
+        self.make_room(len(prints.id_hash))
         found = np.empty(len(prints.id_hash), dtype=np.uint8)
         ring, of = self._ring, (prints.id_hash, prints.check, prints.content)
         ids, checks, contents, seconds = ring.columns
@@ -189,6 +200,7 @@ class EventIds:
     def restore(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace the table by what ``arrays`` returned."""
         self._ring.restore(arrays)
+        self.rows = self._rows()
 
 
 @kernel
