@@ -16,9 +16,11 @@ def filled() -> Metrics:
     for outcome in ("recorded", "duplicate", "rejected"):
         metrics.count_events(outcome, 3)
     metrics.count_overload("events")
-    answers = Histogram("answers_seconds", "Of routes,\n by \\ name.", ["route"], registry=metrics.registry)
-    for number in range(50):
-        answers.labels(f"/v1/{number}").observe(number / 100)
+    for family in range(8):
+        name = f"answers_{family}_seconds"
+        answers = Histogram(name, "Of routes,\n by \\ name.", ["route"], registry=metrics.registry)
+        for number in range(50):
+            answers.labels(f"/v1/{number}").observe(number / 100)
     return metrics
 
 

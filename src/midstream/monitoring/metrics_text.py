@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-TURN_BYTES = 2_048
-"""Of a turn at least: about 0.2 ms."""
+TURN_BYTES = 4_096
+"""Of a turn at least: about 0.4 ms. Each turn waits for one pass of the loop, so a busy server has few and not many."""
 
 
 @dataclass(frozen=True, slots=True)

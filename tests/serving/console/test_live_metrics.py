@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from midstream.monitoring.by_process import merged
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.console.api_reader import ApiAnswer
 from midstream.serving.console.engine_samples import SHOWN, TABLES_MS_MIN, EngineSamples, shown_samples
-from midstream.serving.console.live_metrics import STALE_MS, LiveMetrics, quantile, read_samples
+from midstream.serving.console.live_metrics import ONE_STATE, STALE_MS, LiveMetrics, quantile, read_samples
 from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.routes import LiveView
 
@@ -116,6 +117,19 @@ def test_processes_add_up():
     """Samples of a leader and its followers differ by one label alone."""
     text = 'x_total{process="leader",a="1"} 2\nx_total{process="follower-1",a="1"} 3\n'
     assert read_samples("# TYPE x counter\n" + text)["x_total"] == {(("a", "1"),): 5}
+
+
+def test_a_server_of_several_processes_has_one_state():
+    """Positions and items are those of one copy, and the age is that of the oldest; work and memory add up."""
+
+    async def told(processes):
+        return read_samples((await merged({name: moved().text() for name in processes})).decode())
+
+    one, two = (asyncio.run(told(names)) for names in (("leader",), ("leader", "follower-1")))
+    assert one.keys() >= ONE_STATE
+    assert {name: two[name] for name in ONE_STATE} == {name: one[name] for name in ONE_STATE}
+    name = "midstream_table_bytes"
+    assert {each: value / 2 for each, value in two[name].items()} == one[name]
 
 
 def test_quantiles_lie_within_their_bucket():

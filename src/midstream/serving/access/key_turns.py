@@ -1,7 +1,7 @@
 """Changes of the file of keys by a server: one after the other and in a thread, as the file is locked and flushed.
 
 A command that holds the lock has those wait who change keys or sign in, and nobody else. They wait for so long at most;
-one thread waits for each ``KeyTurns``, whatever number of requests does.
+one thread waits for each ``KeyTurns``, whatever number of requests does. Lists of the keys have turns of their own.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ TURN_S_MAX: Final = 10.0
 """Wait for a turn: that of one change for the lock (``key_file.LOCK_S_MAX``), and as long for those behind it."""
 WAITING_MAX: Final = 64
 """Changes that wait for their turn. Each takes some milliseconds, so more do only where a command has the lock."""
-_TOO_MANY: Final = "Too many changes of the keys wait for the one that goes on; nothing was changed."
+_TOO_MANY: Final = "Too many requests about the keys wait for the one that goes on; nothing was changed."
 
 
 class KeyTurns:

@@ -1,6 +1,5 @@
 """Routes of API keys: list, make, rotate, revoke."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,13 +82,13 @@ def add_key_routes(app: FastAPI, engine: "Engine", data: "DataFolder | None", li
         data: The data folder, which has the file of keys; None = this server has no folder.
         limits: Of bodies.
     """
-    turns = KeyTurns()
+    turns, lists = KeyTurns(), KeyTurns()
 
     @app.get(KEYS_PATH, name="get keys", openapi_extra=_listing())
     async def get_keys(request: Request) -> Response:
         """All keys in the order in which they were made, without their secrets; revoked and expired ones among them."""
         query_fields(request.scope, ())
-        stored, uses = await asyncio.to_thread(_read, data)
+        stored, uses = await lists.changed(lambda: _read(data))
         return json_response(KeyList(tuple(key_views(stored, engine.clock(), uses))))
 
     @app.post(_ONE, name="create key", openapi_extra=_making(_BODY))

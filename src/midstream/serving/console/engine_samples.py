@@ -46,9 +46,9 @@ class EngineSamples:
         engine, now_ms = self._engine, monotonic_ns() // 1_000_000
         engine.refresh_event_gauges()
         if now_ms - self._tables_ms >= TABLES_MS_MIN:
-            self._tables_ms = now_ms
             for _ in engine.refreshing_table_bytes():
                 await asyncio.sleep(0)
+            self._tables_ms = now_ms
         return await shown_samples(engine.metrics.registry)
 
 

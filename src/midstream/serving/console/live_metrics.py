@@ -27,6 +27,11 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 _LABELS_MAX: Final = 4_096
 """Distinct texts of labels that are kept parsed: a text of metrics has some hundreds, and each reading the same."""
 
+ONE_STATE: Final = frozenset(
+    f"midstream_{name}" for name in ("log_position", "applied_log_position", "state_age_seconds", "items")
+)
+"""Gauges of the state, of which each process has its own copy: the largest is shown, of ages the oldest."""
+
 Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 """Name of a sample → labels in order → value."""
 
@@ -95,8 +100,9 @@ def read_samples(text: str) -> Samples:
         head, _, value = line.rpartition(" ")
         name, _, labels = head.partition("{")
         key = _labels_of(labels)
-        # The same sample of several processes is one: their work adds up.
-        found[name][key] = found[name].get(key, 0.0) + float(value)
+        # The same sample of several processes is one: their work adds up, and each has the state of the same log.
+        before, own = found[name].get(key), float(value)
+        found[name][key] = own if before is None else max(before, own) if name in ONE_STATE else before + own
     return found
 
 

@@ -190,11 +190,12 @@ async function load(place, path, tries) {
 
 for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, 60);
 
-const AGAIN_MS = 5000;
+const AGAIN_MS = 5000, AGAIN_MS_MAX = 60000;
+let again = AGAIN_MS;
 const live = document.querySelector("[data-live]");
 
 // The server ends each stream after a minute, and the browser opens the next one 3 s later: that is still live. A stream
-// that was refused is not opened again by the browser.
+// that was refused is not opened again by the browser: it is here, at times that grow and are not those of other pages.
 function follow() {
   const state = document.getElementById("live-state"), events = new EventSource(live.dataset.live);
   let silent = 0;
@@ -202,6 +203,7 @@ function follow() {
   events.onmessage = (event) => {
     clearTimeout(silent);
     silent = 0;
+    again = AGAIN_MS;
     live.innerHTML = event.data;
     state.textContent = "Live";
   };
@@ -209,7 +211,8 @@ function follow() {
     if (events.readyState === EventSource.CLOSED) {
       say();
       clearTimeout(silent);
-      setTimeout(follow, AGAIN_MS);
+      setTimeout(follow, again * (0.5 + Math.random()));
+      again = Math.min(2 * again, AGAIN_MS_MAX);
     } else if (!silent) {
       silent = setTimeout(say, AGAIN_MS);
     }
