@@ -114,3 +114,31 @@ def test_a_hangup_ends_no_server(run, server):
         server.send_signal(signal.SIGHUP)
         assert states(run) == {}
     assert server.poll() is None
+
+
+@pytest.fixture
+def shop(tmp_path, run):
+    """A server of one shop alone, in the folder of the commands."""
+    del run  # as that of the tenants
+    (tmp_path / "midstream.toml").write_text(SMALL)
+    command = [sys.executable, "-m", "midstream", "serve", "--folder", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving ")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(START_S_MAX)
+
+
+def test_orders_to_the_server_of_one_shop_say_what_serves_tenants(run, tmp_path, shop):
+    """Not that a path is none, which nobody typed."""
+    for order in (("list",), ("create", "red")):
+        status, said = run("tenants", *order)
+        assert status > 0
+        assert "serves one shop" in said
+        assert "midstream serve --tenants" in said
+        assert "/v1/tenants" not in said
+    assert shop.poll() is None
+    assert not (tmp_path / "tenants").exists()

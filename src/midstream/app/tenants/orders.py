@@ -18,7 +18,7 @@ from midstream.app.server_address import server_of
 from midstream.app.server_refusals import problem_of, refusal_of, server_answer
 from midstream.app.tenants.creation import make_tenant
 from midstream.app.tenants.folders import TenantFile, TenantFolders
-from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound
+from midstream.core.errors import ConfigInvalid, Fault, MidstreamError, NotFound, RequestInvalid
 from midstream.engine.folder import DataFolder
 from midstream.engine.log_opening import locked
 from midstream.events.disk import RealDisk
@@ -42,6 +42,8 @@ from midstream.serving.tenants.types import (
 if TYPE_CHECKING:
     import httpx
 
+_NO_ROUTE = "urn:midstream:route-unknown"
+"""Kind of the answer of a server that has no tenants."""
 ANSWER_S_MAX = 600.0
 """A deletion writes the last snapshot before, and removes all files."""
 
@@ -201,6 +203,10 @@ class TenantOrders:
 def _refusal(answer: "httpx.Response", url: str) -> MidstreamError:
     """Return what the server refuses as what it is here."""
     problem = problem_of(answer)
+    if problem is not None and problem.type == _NO_ROUTE:
+        came = f"The server at {url} serves one shop, and no tenants."
+        right = "A folder of tenants by --folder, or one made by midstream serve --tenants FOLDER."
+        return RequestInvalid((Fault("--folder", came, right, PAGE),))
     if problem is not None and answer.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(problem.detail)
     return refusal_of(answer, url)
