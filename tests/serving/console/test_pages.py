@@ -113,6 +113,29 @@ def test_a_placement_is_text_that_can_be_sent_back(shop):
     assert 'data-send="/v1/placements/default/preview"' in text
 
 
+FEATURES = """\
+[[features]]
+name = "views"
+kind = "count"
+scope = "item"
+actions = ["view"]
+"""
+
+
+def test_items_and_users_have_their_features_as_they_are_now(shop, tmp_path):
+    """Of an item its own, of a user those of the items that were acted on last; without declared ones nothing."""
+    (tmp_path / "midstream.toml").write_text(FEATURES)
+    with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as client:
+        acts = [{"type": "view", "user_id": "ann", "item_id": "lamp", "event_id": str(each)} for each in range(7)]
+        assert client.post("/v1/events", json=acts).json()["recorded"] == len(acts)
+        for path in ("/items/lamp", "/users/ann"):
+            text = text_of(client, path)
+            table = text[text.index("Features <small>now") :]
+            assert re.search(r"<th[^>]*>views", table)
+            assert re.search(r"lamp.*?<td[^>]*>7", table.split("</table>")[0])
+    assert "Features <small>now" not in text_of(shop, "/items/lamp") + text_of(shop, "/users/ann")
+
+
 def test_looking_records_nothing(shop):
     """Pages that show slates ask for previews, so nothing is learned from people who look."""
     before = shop.get("/health/ready").json()["log_position"]

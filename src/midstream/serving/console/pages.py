@@ -33,6 +33,8 @@ SCOPE_TEXTS: Mapping[str, str] = {
 """What each scope allows, in words."""
 LISTED = 50
 """Rows of a page of a list."""
+FEATURE_ITEMS_MAX = 5
+"""Items whose features the page of a user has: those of the newest acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +121,29 @@ async def item(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One item: attributes, counts, and its neighbours."""
     found = await api.get(f"/v1/items/{at.steps['item_id']}")
     near = await _slate_now(api, "similar", {"items": [found.body["item_id"]]}) if found.is_good else None
-    return _page("item.html", found=found, near=near)
+    features = await _features_now(api, {"items": [found.body["item_id"]]}) if found.is_good else None
+    return _page("item.html", found=found, near=near, features=features)
+
+
+async def _features_now(api: ApiReader, question: Mapping[str, object]) -> ApiAnswer | None:
+    """Return the values of all features for a question; None = none is declared."""
+    declared = await api.get("/v1/features")
+    if declared.is_good and not declared.body["features"]:
+        return None
+    return await api.post("/v1/features/read", question)
 
 
 async def user(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One user: profile, last acts, leanings, slates."""
     path = f"/v1/users/{at.steps['user_id']}"
     found, listed = await asyncio.gather(api.get(path), api.get("/v1/placements"))
-    return _page("user.html", found=found, names=_names(listed))
+    features = None
+    if found.is_good:
+        newest = dict.fromkeys(each["item_id"] for each in reversed(found.body["recent"]))
+        items = list(newest)[:FEATURE_ITEMS_MAX]
+        question = {"user_id": found.body["user_id"], "items": items}
+        features = await _features_now(api, question) if items else None
+    return _page("user.html", found=found, names=_names(listed), features=features)
 
 
 async def models(api: ApiReader, _at: PageAddress) -> ConsolePage:
