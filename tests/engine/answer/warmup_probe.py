@@ -28,7 +28,9 @@ from midstream.retrieval.recent_items import RecentItems
 from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.trending import Trending
 from midstream.serving.slates.recommendations import RecommendationBody
+from midstream.state.ids.event_ids import EventIds
 from midstream.state.one_pass import is_usual
+from midstream.state.settings import FoldSettings
 from tests.support.small_models import publish_small
 
 NOW_MS = 1_790_000_000_000
@@ -107,6 +109,7 @@ async def main(folder: Path, *, is_new: bool) -> None:
         await running.engine.record(decode(people, accept).batch)
         await running.engine.erase("bob")
         is_usual(decode(people, accept).batch)
+    EventIds(1_000, FoldSettings().hash_key(), table_begin=8).make_room(1_000)  # as it grows after a million ids
     for question in QUESTIONS:
         await running.engine.recommend(question)
     assert running.engine.encoded_slate(RecommendationBody(user_id="ann", n=1), "capped")

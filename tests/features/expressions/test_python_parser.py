@@ -3,6 +3,7 @@
 import ast
 import gc
 import socket
+import subprocess
 import sys
 import warnings
 from threading import Barrier, Thread
@@ -10,6 +11,27 @@ from threading import Barrier, Thread
 import pytest
 
 from midstream.features.expressions.python_parser import parse_expression
+from tests.support.patience import PATIENCE_S
+
+FORKS = """
+import os, signal, threading
+from midstream.features.expressions.python_parser import parse_expression
+
+def parse():
+    while True:
+        parse_expression('a or b')
+
+for _ in range(2):
+    threading.Thread(target=parse, daemon=True).start()
+for _ in range(100):
+    if (pid := os.fork()) == 0:
+        signal.alarm(5)
+        parse_expression('a or b')
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+os._exit(0)
+"""
+"""Children of a process whose threads read texts: each is ended by an alarm where it waits for one of these."""
 
 
 @pytest.mark.parametrize("text", [r"'\d'", "1if a else b", "0xfor x"])
@@ -76,3 +98,9 @@ def test_many_threads_leave_the_filters_as_they_were():
             sys.setswitchinterval(interval)
         assert warnings.filters == before
     assert not wrong
+
+
+def test_a_child_of_a_fork_can_read():
+    """A thread that read a text at the fork is not there to let others do so."""
+    ran = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert ran.returncode == 0, ran.stderr

@@ -34,6 +34,7 @@ from midstream.ranking.plan import Plan
 from midstream.retrieval.nearest import Nearest
 from midstream.state.control.promotions import promotion_body
 from midstream.state.fold import Fold
+from midstream.state.ids.event_ids import EventIds
 from midstream.state.ids.pending_ids import PendingIds
 from midstream.state.ids.retraction_event import retraction_of
 from midstream.state.one_pass import is_usual
@@ -234,10 +235,11 @@ def warm_decoding() -> None:
 
 
 def warm_tables() -> None:
-    """Decode a table: Arrow's functions and kernels, a tenth of a start, which no first answer needs. Any thread."""
+    """Decode a table, and let that of event ids grow: what no first answer needs, a tenth of a start. Any thread."""
     import pyarrow as pa
 
     from midstream.events.arrow.arrow import decode_arrow
 
     columns = {"type": "view", "user_id": "u", "item_id": "i", "time": "soon"}
     decode_arrow(pa.RecordBatch.from_pylist([columns]), Accept(frozenset({"view"}), _NOW))
+    EventIds(_LIMITS.event_ids_max, FoldSettings().hash_key(), table_begin=1).make_room(_LIMITS.event_ids_max)

@@ -8,14 +8,17 @@ Reference: https://docs.python.org/3/library/warnings.html#warnings.catch_warnin
 """
 
 import ast
+import os
 import warnings
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 SOURCE_NAME: Final = "<expression of midstream>"
 """Name of the texts, as that of a file is: what Python says of one, it says of this name."""
-_ONE_PARSES: Final = Lock()
-"""Two that set filters at once would each put back the other's. Held for 1 ms at most, as texts are bounded."""
+_ONE_PARSES: Final = RLock()
+"""Two that set filters at once would each put back the other's. Held for 1 ms at most, as texts are bounded. A fork
+waits for it: else a child of it could have the lock held by a thread that it does not have."""
+os.register_at_fork(before=_ONE_PARSES.acquire, after_in_parent=_ONE_PARSES.release, after_in_child=_ONE_PARSES.release)
 
 
 def parse_expression(source: str) -> ast.expr:
