@@ -3,8 +3,11 @@
 ``python benchmarks/online_learning.py`` folds answers of ten items, all of them seen, a tenth clicked, and as many
 views beside them as ``--views`` says, into a state without such a model and into one with; into one with counts of
 items by outcome beside it, fading clicks and impressions of a placement and the rate; and into one that declares a
-model of which no version was promoted. Prints nanoseconds an event of each, least and median over batches, and the
-median over batches of what it takes more than the first, by the number of inputs.
+model of which no version was promoted. The same once more with the declared features that fill the model's inputs:
+40 columns of ``cells.py``, or the ten of them that are fading and distinct counts. A model's inputs are recorded with
+each answer, so a state that learns has these features; the states without them show what learning takes by itself.
+Prints nanoseconds an event of each, least and median over batches, and the median over batches of what it takes more
+than the fold without a model, by the number of inputs.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from cells import features as columns
 
 from midstream.core.durations import Duration
 from midstream.core.kinds import Kind
@@ -33,7 +37,11 @@ FEATURES = (
     OutcomeRate(name="rate", actions=("click",), placement="home"),
 )
 START_MS = 1_750_000_000_000
-ITEMS, USERS, SLATE = 20_000, 50_000, 10
+ITEMS, USERS, SLATE, CATEGORIES = 20_000, 50_000, 10, 200
+TEN = ("fading", "visitors", "interests")
+"""Features of ten columns."""
+EVERY = 40
+"""A model of so many inputs reads all columns."""
 
 
 def main() -> None:
@@ -46,33 +54,50 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.views} views beside each answer")
     for inputs in options.inputs:
-        model = fitted(inputs)
-        declared = (OnlineModel("m", ("click",)),)
-        name, both = f"{inputs} inputs", f"{inputs} inputs and items"
-        folds = {"without": state(()), "unused": state(declared), name: state(declared), "items": state((), FEATURES)}
-        folds[both] = state(declared, FEATURES)
-        promote(folds[name], model)
-        promote(folds[both], model)
-        found: dict[str, list[float]] = {each: [] for each in folds}
-        names = list(folds)
-        for batch in log(model, options.events, options.step, options.views):
-            names = [*names[1:], names[0]]  # the first one finds the batch in no cache
-            for each in names:
-                fold = folds[each]
-                began = time.process_time_ns()
-                fold.apply(fold.log_position, batch)
-                found[each].append((time.process_time_ns() - began) / len(batch))
-        for each, times in found.items():
-            more = np.median(np.array(times[1:]) / np.array(found["without"][1:])) - 1
-            print(f"{each}: least {min(times[1:]):,.0f} ns an event, median {np.median(times[1:]):,.0f}, {more:+.1%}")
-        learned = folds[name].online.totals["online_learned"]
-        print(f"{learned:,} rows learned of {options.events:,} events")
+        compare(inputs, options)
+
+
+def compare(inputs: int, options: argparse.Namespace) -> None:
+    """Fold the log into each state in turns, and print what each takes."""
+    model, declared = fitted(inputs), (OnlineModel("m", ("click",)),)
+    read = tuple(each for each in columns() if inputs >= EVERY or each.name in TEN)
+    folds = {"without": state(()), "unused": state(declared), "model": state(declared), "items": state((), FEATURES)}
+    folds |= {"model and items": state(declared, FEATURES), "features": state((), read)}
+    folds |= {"features, model": state(declared, read), "features, model, items": state(declared, (*read, *FEATURES))}
+    for name, fold in folds.items():
+        fold.apply(fold.log_position, catalogue())
+        if "model" in name:
+            promote(fold, model)
+    found: dict[str, list[float]] = {each: [] for each in folds}
+    names = list(folds)
+    for batch in log(model, options.events, options.step, options.views):
+        names = [*names[1:], names[0]]  # the first one finds the batch in no cache
+        for each in names:
+            fold = folds[each]
+            began = time.process_time_ns()
+            fold.apply(fold.log_position, batch)
+            found[each].append((time.process_time_ns() - began) / len(batch))
+    print(f"{inputs} inputs, {len(cells_of(read))} cells of features that fill them")
+    for each, times in found.items():
+        base = "features" if each.startswith("features") else "without"
+        more = np.median(np.array(times[1:]) / np.array(found[base][1:])) - 1
+        print(f"{each}: least {min(times[1:]):,.0f} ns an event, median {np.median(times[1:]):,.0f}, {more:+.1%}")
+    learned = folds["model"].online.totals["online_learned"]
+    print(f"{learned:,} rows learned of {options.events:,} events")
 
 
 def state(online: tuple[OnlineModel, ...], features: Sequence[AnyFeature] = ()) -> Fold:
     """Return an empty state."""
     limits = StateLimits(click_items_max=200_000)
-    return Fold(FoldSettings(online=online, cells=cells_of(features), limits=limits))
+    attributes = {"category": "category"}
+    return Fold(FoldSettings(online=online, cells=cells_of(features), limits=limits, attributes=attributes))
+
+
+def catalogue() -> EventBatch:
+    """Return the items, each with its category."""
+    bodies = [b'{"category":"c%d"}' % (item % CATEGORIES) for item in range(ITEMS)]
+    rows = enumerate(bodies)
+    return build([Event(Kind.ITEM, item_id=f"i{item}", body=body, log_time_ms=START_MS) for item, body in rows])
 
 
 def fitted(inputs: int) -> Ftrl:
