@@ -25,11 +25,19 @@ CONFIG = """\
 [items.attributes]
 category = "category"
 
+[[features]]
+name = "views"
+kind = "count"
+scope = "item"
+actions = ["view"]
+
 [[placements]]
 name = "home"
 sources = [{kind = "popular"}, {kind = "recent_items"}]
 slate_size = 6
 """
+LAST_ITEMS = 5
+"""Items of which the page of a user has the features."""
 ITEMS = [f"lamp-{number}" for number in range(12)]
 
 
@@ -187,6 +195,16 @@ def test_an_answer_says_why(shop):
     shop.wait_for("the same slate came")
     assert "proposed by" in shop.browser.text
     assert "lamp-0" in shop.browser.text
+
+
+def test_features_are_shown_as_they_are_now(shop, tmp_path):
+    """Of an item its own; of a user those of the items that were acted on last."""
+    for page, rows in (("/items/lamp-11", [["lamp-11", "12"]]), ("/users/ann", None)):
+        shop.open(page)
+        table = "async () => [...document.querySelectorAll('[aria-label=\"Features now\"] tbody tr')]"
+        cells = shop.browser.run(f"{table}.map((row) => [...row.cells].map((each) => each.textContent))")
+        assert cells == rows if rows else len(cells) == LAST_ITEMS
+        shop.browser.picture(tmp_path / f"{page.strip('/').replace('/', '-')}.png")
 
 
 def test_a_user_is_looked_at_and_erased(shop):
