@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import midstream
-from midstream.app.inspect.experiment_units import ExperimentSpan, read_units
+from midstream.app.inspect.experiment_units import ExperimentSpan, read_units, segments_of
 from midstream.app.inspect.folder_view import LogView, state_of
 from midstream.app.opening import config_of, open_running
 from midstream.app.operate.experiments import list_experiments, show_experiment
 from midstream.app.operate.shown_experiment import shown_experiment
+from midstream.cli import console
 from midstream.cli.app import main
-from midstream.core.errors import NotFound
+from midstream.core.errors import NotFound, RequestInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.instance import Instance
 from midstream.serving.app import Maintenance, asgi
@@ -116,6 +117,44 @@ def test_units_and_what_they_did_are_counted_from_the_log(folder: Path) -> None:
     unit = int(np.flatnonzero(units.table.unit == fold.vocabulary.user_hash_of("user-1"))[0])
     assert (units.table.columns[0, unit], units.table.columns[column, unit], units.past[column, unit]) == (2, 1, 1)
     assert units.table.columns[column].sum() == 1
+
+
+def test_units_are_told_apart_by_the_context_of_their_first_slate(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a later request says may be an effect of the variant; a request without the key has a segment too."""
+    monkeypatch.setattr(console.out.rich, "width", 130)
+    with midstream.open(folder) as shop:
+        shop.experiments.start("size", **BODY)
+        for number in range(60):
+            context = {} if number % 3 == 0 else {"country": "no" if number % 3 == 1 else "se", "app": number % 2 == 0}
+            shop.recommend("home", user_id=f"user-{number}", context=context)
+            shop.recommend("home", user_id=f"user-{number}", context={"country": "dk"})
+    found = shown_experiment(folder, config_of(folder), "size", ("country", "app"))
+    assert found.report is not None
+    (few,) = found.report.variants
+    assert {each.segment: each.comparison.units for each in few.segments} == {
+        "country=none": 20, "country=no": 20, "country=se": 20, "app=none": 20, "app=True": 20, "app=False": 20,
+    }  # fmt: skip
+    assert not any(each.is_shown for each in few.segments)
+    with pytest.raises(SystemExit):
+        main(["experiments", "show", "size", "--segment", "country", "--folder", str(folder)])
+    said = capfd.readouterr().out
+    assert all(f"country={each}" in said for each in ("none", "no", "se"))
+    assert "too few units" in said
+    with pytest.raises(RequestInvalid, match="At most 8"):
+        shown_experiment(folder, config_of(folder), "size", ("a",) * 9)
+
+
+def test_small_segments_of_a_key_are_one() -> None:
+    """The largest values have a segment each; every unit is in one of each key."""
+    values = [(f"v{number % 30}", "x") for number in range(600)] + [("v0", "x")] * 5 + [("other", "x")]
+    found = segments_of(("page", "kind"), values)
+    assert list(found)[:1] == ["page=v0"]
+    assert (len(found), int(found["page=v0"].sum()), int(found["page=other"].sum())) == (22, 25, 201)
+    assert (np.sum([each for name, each in found.items() if name.startswith("page=")], axis=0) == 1).all()
+    assert found["kind=x"].all()
+    assert segments_of(("page",), []) == {}
 
 
 def test_experiments_from_the_command_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import midstream
-from midstream.app.inspect.experiment_report import figure_rows, report_of, verdict_lines
+from midstream.app.inspect.experiment_report import figure_rows, report_of, segment_rows, verdict_lines
 from midstream.app.inspect.experiment_units import ExperimentUnits
 from midstream.app.opening import config_of
 from midstream.app.operate import shown_experiment as showing
@@ -85,6 +86,30 @@ def test_a_report_is_the_statistics_of_the_units_of_each_variant() -> None:
     expected = judge(metric, Guardrail("dismiss", 0.1), dismissed[0], dismissed[1], level)
     assert few.guardrails[1] == expected
     assert (few.verdict, expected.verdict, few.guardrails[0].verdict) == ("stop", "stop", "open")
+
+
+def test_an_effect_in_one_segment_is_shown_there() -> None:
+    """Each segment is the comparison of its own units; p values hold for all of them together."""
+    units = units_of((4_000, 4_000), (0.2, 0.2))
+    is_new = units.table.unit % 2 == 0
+    columns = units.table.columns.copy()
+    columns[4] = np.where(
+        is_new & (units.table.variant == 1), np.maximum(columns[4], units.table.unit % 4 < 2), columns[4]
+    )
+    table = replace(units.table, columns=columns)
+    segments = {"kind=new": is_new, "kind=known": ~is_new}
+    found = report_of(TOLD, metrics_of(TOLD, TYPES), replace(units, table=table, segments=segments))
+    assert found is not None
+    new, known = found.variants[0].segments
+    assert (new.segment, new.is_shown, known.segment, known.is_shown) == ("kind=new", True, "kind=known", False)
+    has, had = (columns > 0).astype(float), (units.past > 0).astype(float)
+    of = [(table.variant == number) & is_new for number in (0, 1)]
+    sums = [unit_sums(np.stack((has[4], had[4]), axis=1)[each]) for each in of]
+    assert new.comparison == compare(sums[0], sums[1], "rate", ComparisonRule())
+    assert known.p_value_corrected == known.comparison.any_time.p_value
+    assert new.p_value_corrected == min(1.0, 2 * new.comparison.any_time.p_value)
+    (row, _) = segment_rows(found, metrics_of(TOLD, TYPES))
+    assert (row[0], row[1], row[-1]) == ("kind=new", "few", "higher")
 
 
 def test_nothing_is_claimed_where_units_are_lost(

@@ -7,6 +7,7 @@ sample ratio is wrong. What a unit did before the start narrows an interval wher
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midstream.app.inspect.experiment_units import ExperimentUnits
 from midstream.engine.experiments.designs import design_of, metric_of
@@ -20,6 +21,8 @@ from midstream.experiments.metrics import ExperimentMetric
 
 FIGURES = ("metric", "role", "variant", "value", "lift", "at all looks", "at one look", "variance kept")
 """Columns of ``figure_rows``."""
+SEGMENT_FIGURES = ("segment", "variant", "units", "control", "value", "lift", "by itself", "p of all", "effect")
+"""Columns of ``segment_rows``."""
 _UNKNOWN = "cannot be estimated"
 
 
@@ -37,7 +40,10 @@ def report_of(told: Experiment, metrics: Sequence[ExperimentMetric], units: Expe
     shares = np.array([each.share for each in told.variants], dtype=np.float64)
     sums = {each.name: _sums(metric_of(each), units, len(told.variants)) for each in metrics}
     crossed = int((units.table.variant == CROSSED).sum())
-    return report(design_of(told, metrics), Observed(by_day, shares, sums, crossed_units=crossed))
+    design = design_of(told, metrics)
+    primary = next(metric_of(each) for each in metrics if each.name == design.primary)
+    segments = {name: _sums(primary, units, len(told.variants), chosen) for name, chosen in units.segments.items()}
+    return report(design, Observed(by_day, shares, sums, segments, crossed))
 
 
 def control_sums(metric: ExperimentMetric, units: ExperimentUnits) -> UnitSums:
@@ -45,11 +51,13 @@ def control_sums(metric: ExperimentMetric, units: ExperimentUnits) -> UnitSums:
     return metric_sums(metric_of(metric), units.table, units.names, 1)[0]
 
 
-def _sums(metric: Metric, units: ExperimentUnits, variant_count: int) -> tuple[UnitSums, ...]:
+def _sums(
+    metric: Metric, units: ExperimentUnits, variant_count: int, chosen: NDArray[np.bool_] | None = None
+) -> tuple[UnitSums, ...]:
     read = [each for each in (metric.numerator, metric.denominator) if each is not None]
     has_past = all(units.past[units.names.index(each)].any() for each in read)
     past: Real | None = units.past if has_past else None
-    return metric_sums(metric, units.table, units.names, variant_count, past)
+    return metric_sums(metric, units.table, units.names, variant_count, past, chosen)
 
 
 def figure_rows(
@@ -77,6 +85,33 @@ def figure_rows(
                 _between(of.any_time) if is_known else "too few units",
                 _between(of.fixed),
                 _share(of.variance_ratio),
+            )
+
+
+def segment_rows(found: ExperimentReport, metrics: Sequence[ExperimentMetric]) -> Iterator[tuple[str, ...]]:
+    """Yield ``SEGMENT_FIGURES`` for people: the primary metric of each variant by segment.
+
+    The interval is at all looks, of that segment by itself; the p value is corrected for all segments.
+
+    Args:
+        found: The report.
+        metrics: As it was made with.
+    """
+    kind = next(each.kind for each in metrics if each.role == "primary")
+    for variant in found.variants:
+        for each in variant.segments:
+            of = each.comparison
+            is_known = of.basis != "too_few_units"
+            yield (
+                each.segment,
+                variant.variant,
+                f"{of.units:,}",
+                _value(of.control, kind),
+                _value(of.treated, kind),
+                _percent(of.lift),
+                _between(of.any_time) if is_known else "too few units",
+                f"{each.p_value_corrected:.3g}" if is_known else "",
+                ("higher" if of.lift > 0 else "lower") if each.is_shown else "not shown",
             )
 
 

@@ -3,7 +3,7 @@
 Beside ``midstream.app.operate.experiments``, whose orders wait for no statistics.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isnan
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from midstream.app.inspect.drafted_places import read_drafts
 from midstream.app.inspect.experiment_report import report_of
 from midstream.app.inspect.experiment_units import ExperimentSpan, read_units
 from midstream.app.inspect.folder_view import LogView, state_of
+from midstream.app.inspect.online_report import SEGMENTS_MAX
 from midstream.app.operate.experiments import show_experiment
+from midstream.core.errors import Fault, RequestInvalid
 from midstream.core.types import LogPosition
 from midstream.engine.experiments.designs import metrics_of
 from midstream.engine.experiments.views import ExperimentView
@@ -77,14 +79,26 @@ class ShownExperiment(msgspec.Struct, frozen=True):
             yield f"sample ratio: as stated, {one_look}, {ratio.any_time_p_value:.3g} at all looks"
 
 
-def shown_experiment(folder: Path, config: Config, name: str, *, counts_units: bool = True) -> ShownExperiment:
+def shown_experiment(
+    folder: Path, config: Config, name: str, segment_keys: Sequence[str] = (), *, counts_units: bool = True
+) -> ShownExperiment:
     """Return an experiment with its report, from served records and interactions of the log.
+
+    Args:
+        folder: Of the shop.
+        config: Of the folder.
+        name: Of the experiment.
+        segment_keys: Keys of the request's context: the primary metric is compared by their values too.
+        counts_units: Whether the log is read.
 
     Cost: that of a start, and 1 µs an event of the log.
 
     Raises:
         NotFound: There is none of that name.
+        RequestInvalid: Segments are too many, or of an experiment that has none.
     """
+    if len(segment_keys) > SEGMENTS_MAX:
+        raise _no_segments(f"{len(segment_keys)} came.", f"At most {SEGMENTS_MAX}.")
     view = show_experiment(folder, config, name)
     if not counts_units:
         return ShownExperiment(view)
@@ -95,11 +109,14 @@ def shown_experiment(folder: Path, config: Config, name: str, *, counts_units: b
         return ShownExperiment(view)
     metrics = metrics_of(told, fold.settings.types)
     counted = [each for metric in metrics for each in (metric.counts, metric.per) if each is not None]
+    if segment_keys and (told.design == "interleave" or told.allocation != "fixed"):
+        raise _no_segments(f"{name!r} compares no units of fixed shares.", "An experiment that splits units.")
     if told.design == "interleave":
         drafted = draft_report(told, metrics, read_drafts(log, fold, told, metrics), fold.log_time_ms)
         return ShownExperiment(view, metrics=metrics, drafts=drafted)
     is_first_day = told.allocation != "fixed"
-    span = ExperimentSpan(LogPosition(told.began_position), told.began_ms, told.ended_ms, is_first_day)
+    began = LogPosition(told.began_position)
+    span = ExperimentSpan(began, told.began_ms, told.ended_ms, is_first_day, tuple(segment_keys))
     found = read_units(log, fold, [each.placement for each in told.variants], span, counted)
     return ShownExperiment(
         view,
@@ -111,3 +128,7 @@ def shown_experiment(folder: Path, config: Config, name: str, *, counts_units: b
         report_of(told, metrics, found) if told.allocation == "fixed" else None,
         allocation=None if told.allocation == "fixed" else allocation_report(told, metrics, found),
     )
+
+
+def _no_segments(came: str, right: str) -> RequestInvalid:
+    return RequestInvalid((Fault("--segment", came, right, "/docs/experiments.md#segments"),))

@@ -55,11 +55,17 @@ def list_(folder: Folder = HERE, as_json: AsJson = False) -> None:
     midstream experiments show fewer
     midstream experiments show fewer --no-units
       Prints slates alone: no units, no metrics.
+    midstream experiments show fewer --segment country
+      Prints the primary metric by country too.
     """,
 )
 def show(
     name: Name,
     without_units: Annotated[bool, typer.Option("--no-units", help="Do not count units in the log.")] = False,
+    segments: Annotated[
+        list[str] | None,
+        typer.Option("--segment", metavar="KEY", help="By a value of the context of a unit's first slate; repeatable."),
+    ] = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +77,7 @@ def show(
     from midstream.app.operate.shown_experiment import shown_experiment
 
     with err.status("reading"):
-        found = shown_experiment(folder, config_of(folder), name, counts_units=not without_units)
+        found = shown_experiment(folder, config_of(folder), name, segments or (), counts_units=not without_units)
     if as_json:
         print_json(found)
         return
@@ -281,7 +287,13 @@ def _print_report(found: "ShownExperiment") -> None:
     from midstream.app.inspect.allocation_report import allocation_rows
     from midstream.app.inspect.draft_report import FIGURES as DRAFT_FIGURES
     from midstream.app.inspect.draft_report import draft_rows
-    from midstream.app.inspect.experiment_report import FIGURES, figure_rows, verdict_lines
+    from midstream.app.inspect.experiment_report import (
+        FIGURES,
+        SEGMENT_FIGURES,
+        figure_rows,
+        segment_rows,
+        verdict_lines,
+    )
 
     if found.drafts is not None:
         out.print(table_of(DRAFT_FIGURES, draft_rows(found.drafts)))
@@ -296,6 +308,8 @@ def _print_report(found: "ShownExperiment") -> None:
     out.print(table_of(FIGURES, figure_rows(found.report, found.metrics, found.experiment.variants[0].name)))
     for line in verdict_lines(found.report):
         say(line)
+    if any(each.segments for each in found.report.variants):
+        out.print(table_of(SEGMENT_FIGURES, segment_rows(found.report, found.metrics)))
 
 
 def _variant_row(each: "VariantView") -> tuple[object, ...]:

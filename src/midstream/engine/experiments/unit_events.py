@@ -21,6 +21,8 @@ from midstream.state.ids.aliases import Aliases
 from midstream.state.structures.hashing import IdKey, hashes_of
 
 _SERVED, _INTERACTION = int(Kind.SERVED), int(Kind.INTERACTION)
+_NO_VALUE = "none"
+"""Segment of slates whose request had no such key."""
 _SESSION = np.uint64(0x9E3779B97F4A7C15)
 """Tells the session of a text from the user of the same text."""
 
@@ -66,6 +68,8 @@ class Exposures:
     """The slate has no item, (n,)."""
     took_us: NDArray[np.float64]
     """From the request's admission to the slate, whole microseconds, (n,); NaN = not measured."""
+    segments: tuple[tuple[str, ...], ...] = ()
+    """Of each slate the values of the keys that were asked for, in order; empty = none was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,16 @@ class UnitActs:
     """Log position, (n,)."""
 
 
-def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> Exposures:
+def exposures_of(
+    batch: EventBatch, numbers: Mapping[str, int], key: IdKey, segment_keys: Sequence[str] = ()
+) -> Exposures:
     """Return the slates of some placements in a batch. Cost: 1 µs a slate, 5 µs one of these placements.
 
     Args:
         batch: Of the log.
         numbers: Of the placements, by name.
         key: Of the log.
+        segment_keys: Keys of the request's context, whose values are read too.
     """
     rows = np.flatnonzero(batch.rows["kind"] == _SERVED)
     told = [numbers.get(_placement(body), -1) for body in text_column(batch, "body", rows)]
@@ -98,7 +105,10 @@ def exposures_of(batch: EventBatch, numbers: Mapping[str, int], key: IdKey) -> E
     bodies = [decode_body(body) for body in text_column(batch, "body", rows)]
     empty = np.array([not each.ids for each in bodies], dtype=np.bool_)
     took_us = np.array([math.nan if each.took_us is None else each.took_us for each in bodies], dtype=np.float64)
-    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us)
+    segments = tuple(tuple(_text(each.context.get(name)) for name in segment_keys) for each in bodies)
+    return Exposures(
+        askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us, segments if segment_keys else ()
+    )
 
 
 def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey, position: NDArray[np.int64]) -> UnitActs:
@@ -128,6 +138,11 @@ def askers_of(batch: EventBatch, rows: NDArray[np.integer], key: IdKey) -> Asker
 
 def _time_ms(batch: EventBatch, rows: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray(batch.rows["log_time_ms"][rows], dtype=np.int64)
+
+
+def _text(value: object) -> str:
+    """Return a value of a context as the name of a segment."""
+    return _NO_VALUE if value is None else str(value)
 
 
 def _placement(body: bytes) -> str:
