@@ -59,3 +59,14 @@ def test_an_estimate_of_a_shop(tmp_path, run):
     status, _, err = run("estimate", "default", "-f", tmp_path, "--reward", "click")
     assert (status, "ACTION=NUMBER" in err) == (2, True)
     assert run("estimate", "nowhere", "-f", tmp_path)[0] == 1
+
+
+def test_a_placement_that_is_not_there_is_told_from_those_that_are(tmp_path, run):
+    """An estimate names them; a history without decisions says so and is no fault."""
+    assert run("init", tmp_path)[0] == 0
+    status, _, said = run("estimate", "hom", "-f", tmp_path)
+    assert status == 1
+    assert "Placements: default" in said
+    status, told, said = run("training", "history", "-f", tmp_path)
+    assert (status, "no decision is kept" in told + said) == (0, True)
+    assert json.loads(run("training", "history", "--json", "-f", tmp_path)[1]) == {"decisions": []}

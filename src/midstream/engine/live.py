@@ -110,7 +110,7 @@ class LiveState:
         """
         routing = self.routing
         if routing.routes.has(placement):
-            found = routing.placement(placement, user_id, session_id, self.clock())
+            found = routing.placement(placement, user_id, session_id, self.host.clock())
             return self.plan(found if may_draft or not routing.teams(found) else placement)
         if placement in routing.variants:
             message = f"placement {placement!r} is a variant: requests name the placement, and are assigned"

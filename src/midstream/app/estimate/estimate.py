@@ -151,7 +151,8 @@ class _Target:
             service = draft(folder, service, wanted.placement, wanted.told, Models({})).service
         names = [each.name for each in placements(service.config)]
         if wanted.placement not in names:
-            message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, names)}"
+            known = f"Placements: {', '.join(names)}"
+            message = f"placement {wanted.placement!r} is not configured.{nearest(wanted.placement, names)} {known}"
             raise NotFound(message)
         made = service.plans[wanted.placement]
         registry = Registry(DataFolder(folder / DATA_NAME).models, config.registry.version_bytes_max)

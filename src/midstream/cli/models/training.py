@@ -64,6 +64,8 @@ def history(name: AnyModel = "", folder: Folder = HERE, as_json: AsJson = False)
     if as_json:
         print_json({"decisions": found})
         return
+    if not found:
+        say("no decision is kept" + (f" of {name}" if name else ""))
     for each in found:
         _print_decision(each)
 
