@@ -33,11 +33,11 @@ class Measured:
     text: str
 
 
-FOLD = Measured(392_000, "benchmarks.md", "392,000 events/s")
+FOLD = Measured(1_133_000, "benchmarks.md", "**1,133,000** (951,000 to 1,314,000)")
 """Events/s that one core folds, batches of 10,000, all tables."""
-SLATE_US = Measured(1_654, "benchmarks.md", "1,654 (1,503 to 1,829)")
+SLATE_US = Measured(815, "benchmarks.md", "815 (645 to 1,108)")
 """CPU of the server for one composed slate."""
-INGEST = Measured(72_000, "benchmarks.md", "**72,000**, 69,000")
+INGEST = Measured(159_000, "benchmarks.md", "**159,000** (130,000 to 195,000)")
 """Events a CPU-second over HTTP, JSON in bodies of 100, fold included."""
 LOG_MIB = Measured(906, "benchmarks.md", "| log on the disk, MiB | 95 | 906 |")
 """Of 10 M events, as they stand in segments and in a topic."""
