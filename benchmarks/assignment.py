@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import midstream
 from midstream.app.opening import config_of, open_running
@@ -21,6 +22,8 @@ PLACEMENT = '[[placements]]\nname = "{}"\nsources = [{{ kind = "popular" }}]\n'
 CONFIG = PLACEMENT.format("home") + PLACEMENT.format("beside")
 VARIANTS = [{"name": "as-is"}, {"name": "few", "placement": {"slate_size": 2, "sources": [{"kind": "popular"}]}}]
 ASKED_US = 2.0
+Asker: TypeAlias = tuple[str | None, str | None]
+"""User and session."""
 
 
 def main() -> None:
@@ -43,7 +46,10 @@ async def measured(folder: Path, users: list[str], turns: int) -> None:
     """Print what the choice of the plan takes with an experiment and a holdout."""
     async with open_running(folder, config_of(folder)) as running:
         plan_for = running.engine.live.plan_for
-        both = {"users": [(each, None) for each in users], "sessions": [(None, each) for each in users]}
+        both: dict[str, list[Asker]] = {
+            "users": [(each, None) for each in users],
+            "sessions": [(None, each) for each in users],
+        }
         beside = report("a placement without an experiment", "beside", both["users"], plan_for, turns)
         for what, askers in both.items():
             found = report(what, "home", askers, plan_for, turns)
@@ -54,7 +60,7 @@ async def measured(folder: Path, users: list[str], turns: int) -> None:
 def report(
     what: str,
     placement: str,
-    askers: Sequence[tuple[str | None, str | None]],
+    askers: Sequence[Asker],
     plan_for: Callable[..., object],
     turns: int,
 ) -> float:

@@ -150,8 +150,9 @@ def segments_of(keys: Sequence[str], values: Sequence[tuple[str, ...]]) -> dict[
     """
     found: dict[str, NDArray[np.bool_]] = {}
     for number, key in enumerate(keys if values else ()):
-        of = np.array([each[number] for each in values], dtype=np.object_)
-        named = [value for value, _ in Counter(of.tolist()).most_common(SEGMENT_VALUES_MAX)]
+        texts = [each[number] for each in values]
+        of = np.array(texts, dtype=np.object_)
+        named = [value for value, _ in Counter(texts).most_common(SEGMENT_VALUES_MAX)]
         found |= {f"{key}={value}": np.asarray(of == value, dtype=np.bool_) for value in named}
         rest = ~np.logical_or.reduce([found[f"{key}={value}"] for value in named])
         if rest.any():
