@@ -135,7 +135,7 @@ def read_units(
             np.add.at(into, (did.told.column[chosen], place[chosen]), 1.0)
             np.add.at(into[value], place[chosen], did.told.value[chosen])
     table = UnitTable(units, exposed.variant, ((first_ms - span.began_ms) // DAY_MS).astype(np.int32), sums)
-    first = np.flatnonzero(is_named)[exposed.first].tolist() if values else ()
+    first: list[int] = np.flatnonzero(is_named)[exposed.first].tolist() if values else []
     segments = segments_of(span.segment_keys, [values[row] for row in first])
     return ExperimentUnits(table, past, names, slates, unnamed, exposed.first_variant, segments)
 
