@@ -144,6 +144,8 @@ def test_units_are_told_apart_by_the_context_of_their_first_slate(
     assert "too few units" in said
     with pytest.raises(RequestInvalid, match="At most 8"):
         shown_experiment(folder, config_of(folder), "size", ("a",) * 9)
+    with pytest.raises(RequestInvalid, match="without --no-units"):
+        shown_experiment(folder, config_of(folder), "size", ("country",), counts_units=False)
 
 
 def test_small_segments_of_a_key_are_one() -> None:

@@ -97,7 +97,7 @@ def _labels(some: Slates, fold: Fold, bodies: ServedRecords, since_ms: int, segm
             session[number] = id_hash(known[0], fold.vocabulary.id_key)
         values["model"].append(GONE if known is None else models_label(known[1].models))
         for key in segments:
-            values[f"context.{key}"].append(GONE if known is None else _segment(known[1], key))
+            values[f"context.{key}"].append(GONE if known is None else segment_of(known[1], key))
     return SlateLabels(values, session)
 
 
@@ -106,6 +106,7 @@ def models_label(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or NONE
 
 
-def _segment(record: ServedBody, key: str) -> str:
+def segment_of(record: ServedBody, key: str) -> str:
+    """Return the segment of a slate: the value of a key of its request's context, ``NONE`` without one."""
     value = record.context.get(key)
     return NONE if value is None else str(value)

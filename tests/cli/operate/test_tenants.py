@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -30,19 +31,26 @@ def run(capfd, tmp_path):
     return call
 
 
-@pytest.fixture
-def server(tmp_path, run):
-    """A server of the folder as a process of its own, stopped by a signal."""
-    del run  # its file of a configuration is there
-    command = [sys.executable, "-m", "midstream", "serve", "--tenants", str(tmp_path), "--port", "0"]
+@contextmanager
+def serving(option, folder, *, says):
+    """Run a server in a process of its own, until the block ends."""
+    command = [sys.executable, "-m", "midstream", "serve", option, str(folder), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("serving 0 tenants")
+            assert process.stdout.readline().startswith(says)
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(START_S_MAX)
+
+
+@pytest.fixture
+def server(tmp_path, run):
+    """A server of the folder as a process of its own, stopped by a signal."""
+    del run  # its file of a configuration is there
+    with serving("--tenants", tmp_path, says="serving 0 tenants") as process:
+        yield process
 
 
 def states(run):
@@ -121,15 +129,8 @@ def shop(tmp_path, run):
     """A server of one shop alone, in the folder of the commands."""
     del run  # as that of the tenants
     (tmp_path / "midstream.toml").write_text(SMALL)
-    command = [sys.executable, "-m", "midstream", "serve", "--folder", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("serving ")
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(START_S_MAX)
+    with serving("--folder", tmp_path, says="serving ") as process:
+        yield process
 
 
 def test_orders_to_the_server_of_one_shop_say_what_serves_tenants(run, tmp_path, shop):

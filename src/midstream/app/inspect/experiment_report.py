@@ -41,7 +41,7 @@ def report_of(told: Experiment, metrics: Sequence[ExperimentMetric], units: Expe
     sums = {each.name: _sums(metric_of(each), units, len(told.variants)) for each in metrics}
     crossed = int((units.table.variant == CROSSED).sum())
     design = design_of(told, metrics)
-    primary = next(metric_of(each) for each in metrics if each.name == design.primary)
+    primary = next(each for each in design.metrics if each.name == design.primary)
     segments = {name: _sums(primary, units, len(told.variants), chosen) for name, chosen in units.segments.items()}
     return report(design, Observed(by_day, shares, sums, segments, crossed))
 

@@ -100,6 +100,8 @@ def shown_experiment(
     if len(segment_keys) > SEGMENTS_MAX:
         raise _no_segments(f"{len(segment_keys)} came.", f"At most {SEGMENTS_MAX}.")
     view = show_experiment(folder, config, name)
+    if segment_keys and not counts_units:
+        raise _no_segments("Units are not counted.", "Segments without --no-units.")
     if not counts_units:
         return ShownExperiment(view)
     log = LogView(folder)

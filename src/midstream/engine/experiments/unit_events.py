@@ -16,13 +16,12 @@ from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch
 from midstream.events.schema import text_column
 from midstream.events.served_body import decode_body
+from midstream.feedback.slate_labels import segment_of
 from midstream.state.cells.fold import SENT_MAX
 from midstream.state.ids.aliases import Aliases
 from midstream.state.structures.hashing import IdKey, hashes_of
 
 _SERVED, _INTERACTION = int(Kind.SERVED), int(Kind.INTERACTION)
-_NO_VALUE = "none"
-"""Segment of slates whose request had no such key."""
 _SESSION = np.uint64(0x9E3779B97F4A7C15)
 """Tells the session of a text from the user of the same text."""
 
@@ -105,10 +104,8 @@ def exposures_of(
     bodies = [decode_body(body) for body in text_column(batch, "body", rows)]
     empty = np.array([not each.ids for each in bodies], dtype=np.bool_)
     took_us = np.array([math.nan if each.took_us is None else each.took_us for each in bodies], dtype=np.float64)
-    segments = tuple(tuple(_text(each.context.get(name)) for name in segment_keys) for each in bodies)
-    return Exposures(
-        askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us, segments if segment_keys else ()
-    )
+    segments = tuple(tuple(segment_of(each, name) for name in segment_keys) for each in bodies) if segment_keys else ()
+    return Exposures(askers_of(batch, rows, key), placement, _time_ms(batch, rows), empty, took_us, segments)
 
 
 def acts_of(batch: EventBatch, numbers: Mapping[bytes, int], key: IdKey, position: NDArray[np.int64]) -> UnitActs:
@@ -138,11 +135,6 @@ def askers_of(batch: EventBatch, rows: NDArray[np.integer], key: IdKey) -> Asker
 
 def _time_ms(batch: EventBatch, rows: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray(batch.rows["log_time_ms"][rows], dtype=np.int64)
-
-
-def _text(value: object) -> str:
-    """Return a value of a context as the name of a segment."""
-    return _NO_VALUE if value is None else str(value)
 
 
 def _placement(body: bytes) -> str:
