@@ -61,6 +61,12 @@ def test_every_kind_of_error_has_a_remedy():
         assert issubclass(kind, Invalid) or any(each in _REMEDIES for each in kind.__mro__)
 
 
+def test_a_name_that_is_not_there_has_the_part_about_its_command():
+    """Not the top of the page of all commands."""
+    assert faults_of(NotFound("no"), "midstream keys rotate")[0].page == "/docs/cli.md#keys"
+    assert faults_of(NotFound("no"), "midstream")[0].page == "/docs/cli.md"
+
+
 def test_labels_stand_below_each_other():
     """A text of several lines stays beside its label."""
     text = fault_text(Fault("a.csv", "one\ntwo", "three", "/docs/data.md"))

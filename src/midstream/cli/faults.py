@@ -145,7 +145,8 @@ def faults_of(error: Exception, command: str = "midstream") -> tuple[Fault, ...]
         return error.faults
     if isinstance(error, MidstreamError):
         remedy = next(_REMEDIES[each] for each in type(error).__mro__ if each in _REMEDIES)
-        return (Fault(command, _sentence(str(error) or type(error).__name__), remedy.right, remedy.page),)
+        page = _page_of(command) if remedy.page == PAGE else remedy.page
+        return (Fault(command, _sentence(str(error) or type(error).__name__), remedy.right, page),)
     if isinstance(error, OSError):
         return (_machine_fault(error, command),)
     return (_usage_fault(cast("_UsageError", error), command),)
@@ -178,8 +179,7 @@ def _usage_fault(error: _UsageError, called: str) -> Fault:
     """Return the fault of wrong use, from an error of the parser."""
     context = error.ctx
     path = called if context is None else context.command_path
-    command = path.split()[1:2]
-    page = f"{PAGE}#{command[0]}" if command else PAGE
+    page = _page_of(path)
     right = f"{path} --help says what there is."
     if error.message.endswith("does not exist."):
         right = f"The path of one that is there; {path} --help says more."
@@ -191,6 +191,12 @@ def _usage_fault(error: _UsageError, called: str) -> Fault:
         commands: Mapping[str, object] = getattr(context.command, "commands", {})
         return Fault(path, f"There is no command {unknown[1]}.{nearest(unknown[1], commands)}", right, page)
     return Fault(f"{path} {_hint(error)}".rstrip(), _said(error), right, page)
+
+
+def _page_of(path: str) -> str:
+    """Return the part of the page about a command; ``path`` is the program and the words behind it."""
+    command = path.split()[1:2]
+    return f"{PAGE}#{command[0]}" if command else PAGE
 
 
 def _hint(error: _UsageError) -> str:

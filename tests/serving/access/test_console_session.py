@@ -9,11 +9,12 @@ from threading import Timer
 
 import pytest
 
-from midstream.serving.access.callers import CALLER, Caller
+from midstream.serving.access.callers import CALLER, KEY_NEEDED, Caller
 from midstream.serving.access.console_session import ConsoleSessions, session_cookies, session_token, sign_in_reply
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KeyWatch, KnownKey
 from midstream.serving.access.key_sessions import SESSION_S_MAX, SESSIONS_OF_KEY_MAX
+from midstream.serving.http.problems import QuotaSpent, ScopeMissing
 from midstream.serving.http.responses import MOUNTED_AT
 
 
@@ -69,8 +70,14 @@ def test_cookie_is_kept_from_scripts_and_other_sites():
 )
 def test_people_are_led_to_the_page_for_keys(method, path, leads):
     """Programs get the problem."""
-    found = sign_in_reply({"method": method, "path": path, MOUNTED_AT: "/at"})
-    assert (found is not None) == leads
+    scope = {"method": method, "path": path, MOUNTED_AT: "/at", "headers": [(b"accept", b"text/html,*/*;q=0.8")]}
+    lacking, found = sign_in_reply(scope, ScopeMissing(())), sign_in_reply(scope, KEY_NEEDED)
+    assert (found is not None) == (lacking is not None) == leads
+    assert sign_in_reply(scope, QuotaSpent(1)) is None
+    assert sign_in_reply({**scope, "headers": []}, ScopeMissing(())) is None
+    if lacking is not None:
+        assert lacking.status == 403
+        assert b'href="/at/console/session"' in lacking.body
     if found is not None:
         assert (found.status, dict(found.headers)[b"location"]) == (303, b"/at/console/session")
 
@@ -98,6 +105,17 @@ def test_a_key_that_was_given_once_lets_the_browser_in(keyed):
     assert keyed.ask("", "PUT", "/v1/placements/default", body, sent).status_code == 403
     assert keyed.ask("", "PUT", "/console/session", {}, {"x-api-key": "ms_wrong"}).status_code == 401
     assert sent["cookie"].partition("=")[2] not in keyed.file.path.read_text()
+
+
+def test_a_page_that_a_key_does_not_allow_says_so(keyed):
+    """In a page, as a person looks at it; programs get the problem. An unknown path needs a key as the others do."""
+    sent = signed_in(keyed, keyed.make("read"))
+    for path, media in (("/console/keys", "text/html; charset=utf-8"), ("/v1/keys", "application/problem+json")):
+        refused = keyed.ask("", "GET", path, headers={**sent, "accept": "text/html"})
+        assert (refused.status_code, refused.headers["content-type"]) == (403, media)
+        assert "lacks the scope admin" in refused.text
+    assert keyed.ask("", "GET", "/console/nothing").headers["location"] == "/console/session"
+    assert keyed.ask("", "GET", "/console/nothing", headers=sent).status_code == 404
 
 
 def test_a_session_is_no_key_and_a_key_no_session(keyed):

@@ -83,6 +83,17 @@ def test_what_somebody_would_see_has_the_size_of_the_placement(shop):
     assert "question.n" not in text_of(shop, "/placements/one")
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/placements/a/b", "/", "/%3Cimg%20src%3Dx%3E"])
+def test_an_unknown_address_is_a_page(shop, path):
+    """With the menu, escaped, and with the status of what is not there."""
+    answer = shop.get(CONSOLE_PATH + path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "is no page of the console" in answer.text
+    assert 'href="/console/placements"' in answer.text
+    assert "<img" not in answer.text
+    assert shop.post(CONSOLE_PATH + path, json={}).status_code == 405
+
+
 def test_what_is_not_there_is_said_with_its_status(shop):
     """A page of an unknown item has the words of the route."""
     text = text_of(shop, "/items/nothing", 404)

@@ -10,22 +10,41 @@ Reference: West and Wilander, Cookies: HTTP State Management Mechanism, 2025 (Sa
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from http import HTTPStatus
 from typing import Final
 
-from midstream.core.errors import Fault
+from midstream.core.errors import Fault, MidstreamError
 from midstream.serving.access.api_keys import PAGE
 from midstream.serving.access.callers import KEY_HEADERS, KEY_NEEDED, caller_of
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import KEY_WHO, OPERATOR_WHO
 from midstream.serving.access.key_sessions import SESSION_S_MAX
 from midstream.serving.access.key_turns import KeyTurns
-from midstream.serving.http.problems import ScopeMissing
+from midstream.serving.http.problems import KeyNeeded, ScopeMissing
 from midstream.serving.http.responses import MOUNTED_AT, Reply, Scope
 
 CONSOLE_PATH: Final = "/console"
 LIVE_PATH: Final = f"{CONSOLE_PATH}/live"
 """A stream of server-sent events."""
 SESSION_PATH: Final = "/console/session"
+_LACKING: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Not with this key \N{EN DASH} midstream</title>
+<link rel="stylesheet" href="{base}/console/assets/console.css">
+<body><main id="main"><h1>Not with this key</h1>
+<p class="notice bad" role="alert">{why} Keys need the scope <code>admin</code>, the preview of a changed placement
+<code>placements</code>, all other pages <code>read</code>.</p>
+<p><a href="{base}/console">To the console</a>, or <a href="{base}/console/session">sign in with another key</a>.</p>
+</main>
+"""
+"""Page in place of one that the key of a session does not open: it comes from the gate, before any template."""
+_LACKING_HEADERS: Final = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 _NAME: Final = b"midstream_session"
 _KEY_NAME: Final = b"midstream_key"
 """Of the cookie in which consoles kept the key itself, before they had sessions."""
@@ -132,9 +151,28 @@ def _cookie(scope: Scope, name: bytes, value: str, path: str) -> str:
     return f"{name.decode()}={value}; Max-Age={age}; Path={below}; HttpOnly; SameSite=Strict{secure}"
 
 
-def sign_in_reply(scope: Scope) -> Reply | None:
-    """Return what leads a person to the page where a key is given; None = no person looks at a page of the console."""
-    return led_to(scope, SESSION_PATH) if asks_for_page(scope) else None
+def sign_in_reply(scope: Scope, error: MidstreamError) -> Reply | None:
+    """Return what leads a person to the page where a key is given, or says that this key does not open the page.
+
+    Args:
+        scope: Of the request.
+        error: Why it was refused.
+
+    Returns:
+        None = no person looks at a page of the console, or another key changes nothing.
+    """
+    if not asks_for_page(scope):
+        return None
+    if isinstance(error, ScopeMissing) and _reads_html(scope):
+        text = _LACKING.format(
+            base=escape(_mounted_at(scope)), why=escape(error.faults[0].came if error.faults else "")
+        )
+        return Reply(HTTPStatus.FORBIDDEN, text.encode(), b"text/html; charset=utf-8", _LACKING_HEADERS)
+    return led_to(scope, SESSION_PATH) if isinstance(error, KeyNeeded) else None
+
+
+def _reads_html(scope: Scope) -> bool:
+    return any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
 
 
 def asks_for_page(scope: Scope) -> bool:

@@ -118,8 +118,7 @@ class KeyGate:
             return
         except MidstreamError as error:
             self._note(scope, _reason(error))
-            form = sign_in_reply(scope) if isinstance(error, KeyNeeded) else None
-            await send_reply(scope, send, form or problem_reply(error))
+            await send_reply(scope, send, sign_in_reply(scope, error) or problem_reply(error))
             return
         if not self._merges.is_merging(scope):
             await self._app(scope, receive, send)

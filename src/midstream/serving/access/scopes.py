@@ -130,6 +130,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/console/operation": _READ_ONLY,
     "/console/assets/{name}": {"GET": OPEN},
     "/console/session": {"GET": OPEN, "PUT": READ, "DELETE": OPEN},
+    "/console/{rest:path}": _READ_ONLY,
 }
 """Scope by path and method; ``HEAD`` is as ``GET``, and ``OPTIONS`` is for any key."""
 TENANT_ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -161,6 +162,7 @@ HOT: Final = frozenset(
 HOT_METHODS: Final = {"/v1/items": frozenset(("PUT", "PATCH")), "/v1/users": frozenset(("PUT", "PATCH"))}
 """Of other paths, the methods that it finds so."""
 _PAGES: Final = "/docs/"
+_CONSOLE: Final = "/console/"
 _NAME_AT: Final = 3
 """Place of the name among the parts of ``/v1/tenants/{name}``."""
 _FIELD = re.compile(r"\\{\w+(:path)?\\}")
@@ -203,9 +205,9 @@ def template_of(path: str) -> str | None:
         return path
     if "/" not in path[1:]:
         return None
-    return next(
-        (template for pattern, template in _PATTERNS.get(_beginning(path), ()) if pattern.fullmatch(path)), None
-    )
+    known = _PATTERNS.get(_beginning(path), ())
+    unknown = f"{_CONSOLE}{{rest:path}}" if path.startswith(_CONSOLE) else None
+    return next((template for pattern, template in known if pattern.fullmatch(path)), unknown)
 
 
 def scope_needed(scope: Scope) -> str:

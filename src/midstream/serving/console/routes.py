@@ -7,7 +7,9 @@ do what is decided in one place, and a form of another site has no address here.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic_ns
+from urllib.parse import unquote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
@@ -75,6 +77,7 @@ def add_console_routes(
     _add_session_routes(app, templates, keys, now_ms)
     for path, page_of in PAGES.items():
         app.get(f"{CONSOLE_PATH}{path}", include_in_schema=False)(_route(page_of, api, templates))
+    _add_unknown_route(app, templates)
 
 
 def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None, now_ms: Callable[[], int]) -> None:
@@ -96,6 +99,16 @@ def _add_session_routes(app: FastAPI, templates: Templates, keys: KeyFile | None
         """End the session of this browser."""
         await sessions.end(request.scope)
         return _kept(request, "")
+
+
+def _add_unknown_route(app: FastAPI, templates: Templates) -> None:
+    """Add what answers all other paths below the console; it comes last, as the first route that fits answers."""
+
+    @app.get(f"{CONSOLE_PATH}/{{rest:path}}", include_in_schema=False)
+    async def get_unknown(request: Request) -> Response:
+        """A page in place of the problem that programs get: whoever types an address has the menu."""
+        values = {"path": f"{CONSOLE_PATH}/{unquote(str(request.path_params['rest']))}"}
+        return _html(templates, request, ConsolePage("unknown.html", values, HTTPStatus.NOT_FOUND))
 
 
 def _kept(request: Request, token: str) -> Response:
