@@ -1,14 +1,8 @@
 """Units of requests, read from one state: the user that an id stands for after merges, else the session."""
 
-import numpy as np
-
-from midstream.events.siphash import hash_id
+from midstream.events.siphash import hash_content
 from midstream.experiments.assignment import UNIT_BYTES, session_unit
 from midstream.state.ids.vocabulary import Vocabulary
-
-_BYTE = np.dtype(np.uint8)
-"""An object where a type would be looked up each time, which takes as long as the rest of the view."""
-
 
 class UnitReader:
     """Reads the units of requests. It is made anew with the state, whose arrays stay the same for as long as it is."""
@@ -22,11 +16,10 @@ class UnitReader:
     def unit(self, user_id: str | None, session_id: str | None) -> bytes | None:
         """Return the unit of a request; None = it has neither a user nor a session.
 
-        Cost: the keyed hash of a user's id, 1.3 µs, and its alias while there are any; nothing of a session.
+        Cost: the keyed hash of a user's id, 0.4 µs, and its alias while there are any; nothing of a session.
         """
         if user_id:
-            content = user_id.encode()
-            user_hash = int(hash_id(np.frombuffer(content, _BYTE), 0, len(content), self._key))  # as ``id_hash``
+            user_hash = hash_content(user_id.encode(), self._key)  # as ``id_hash``
             if self._aliases_count.item(0):
                 user_hash = self._aliases.resolve(user_hash)
             return user_hash.to_bytes(UNIT_BYTES, "little")
