@@ -4,6 +4,7 @@ from midstream.events.siphash import hash_content
 from midstream.experiments.assignment import UNIT_BYTES, session_unit
 from midstream.state.ids.vocabulary import Vocabulary
 
+
 class UnitReader:
     """Reads the units of requests. It is made anew with the state, whose arrays stay the same for as long as it is."""
 
