@@ -1,7 +1,7 @@
 """Types of a kernel's arguments as JSON, so that a list of them can be read, compared and kept beside the sources.
 
-A number is its name, ``"int64"``, and so is ``"bytes"``; all else a list that begins with a word: ``["array", of, dimensions, layout,
-writable, aligned]``, ``["record", fields, formats, offsets, bytes, aligned]``, ``["tuple", class or "", of]``,
+A number is its name, ``"int64"``, and so is ``"bytes"``; all else a list that begins with a word: ``["array", of,
+dimensions, layout, writable, aligned]``, ``["record", fields, formats, offsets, bytes, aligned]``, ``["tuple", class or "", of]``,
 ``["struct", class, fields]``, ``["kernel", name]``.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 types: Any = import_module("numba.core.types")
 """numba's own; most of it has no types."""
 _numpy: Any = import_module("numba.np.numpy_support")
-_PLAIN = (types.Integer, types.Float, types.Boolean, types.NoneType)
-_BYTES = "bytes"
+_PLAIN = (types.Integer, types.Float, types.Boolean, types.NoneType, types.Bytes)
+_BYTES, _BYTES_TYPE = "bytes", types.Bytes(types.uint8, 1, "C", readonly=True)
 
 
 def encoded(kind: Any) -> object:  # noqa: ANN401  # numba's own
@@ -33,10 +33,8 @@ def _encoded(kind: Any) -> object:  # noqa: ANN401  # numba's own
     match kind:
         case types.Literal():
             raise ValueError(str(kind))
-        case types.Integer() | types.Float() | types.Boolean() | types.NoneType():
-            return str(kind)
-        case types.Bytes():
-            return _BYTES
+        case types.Integer() | types.Float() | types.Boolean() | types.NoneType() | types.Bytes():
+            return _BYTES if kind == _BYTES_TYPE else str(kind)
         case types.Array():
             return ["array", _encoded(kind.dtype), kind.ndim, kind.layout, kind.mutable, kind.aligned]
         case types.Record():
@@ -72,10 +70,8 @@ def decoded(told: Any) -> Any:  # noqa: ANN401  # JSON, and a type of numba
         ImportError, AttributeError: The class or the kernel that it names is not there.
     """
     match told:
-        case "bytes":
-            return types.Bytes(types.uint8, 1, "C", readonly=True)
         case str():
-            found = getattr(types, told, None)
+            found = _BYTES_TYPE if told == _BYTES else getattr(types, told, None)
             if not isinstance(found, _PLAIN):
                 raise ValueError(told)  # noqa: TRY004  # what came is a text of no type
             return found
