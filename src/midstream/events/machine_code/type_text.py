@@ -1,8 +1,8 @@
 """Types of a kernel's arguments as JSON, so that a list of them can be read, compared and kept beside the sources.
 
 A number is its name, ``"int64"``, and so is ``"bytes"``; all else a list that begins with a word: ``["array", of,
-dimensions, layout, writable, aligned]``, ``["record", fields, formats, offsets, bytes, aligned]``, ``["tuple", class or "", of]``,
-``["struct", class, fields]``, ``["kernel", name]``.
+dimensions, layout, writable, aligned]``, ``["record", fields, formats, offsets, bytes, aligned]``,
+``["tuple", class or "", of]``, ``["struct", class, fields]``, ``["kernel", name]``.
 """
 
 from importlib import import_module
