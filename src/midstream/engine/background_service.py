@@ -73,6 +73,7 @@ class BackgroundService:
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"midstream-{self.name}")
         self._task.add_done_callback(self._ended)
         self._metrics.background_running.labels(self.name).set(True)
+        self._metrics.background_errors.labels(self.name)  # at 0, so that the first one is an increase
 
     async def stop(self) -> None:
         """End it, in the middle of a round too."""

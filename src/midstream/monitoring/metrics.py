@@ -7,7 +7,7 @@ while it runs, by ``Series``. Nothing here reads a clock or any state. The
 registry is given, not the library's global one, so that several engines can live in one process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import nan
 from typing import Literal, TypeVar
 
@@ -76,8 +76,11 @@ class Metrics:
         self._of_outcomes = {outcome: self._events.of(outcome) for outcome in EVENT_OUTCOMES}
         self._of_requests: dict[tuple[str, int], tuple[LoopHistogram, LoopCounter]] = {}
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
+    def _counter(self, name: str, documentation: str, *labels: str, begun: Iterable[str] = ()) -> Counter:
+        made = Counter(f"midstream_{name}", documentation, labels, registry=self.registry)
+        for each in begun:  # at 0, so that the first count is an increase
+            made.labels(each)
+        return made
 
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
         return Gauge(f"midstream_{name}", documentation, labels, registry=self.registry)
@@ -118,7 +121,8 @@ class Metrics:
         self._dead_letters_kept = self._gauge("dead_letters_kept", "Dead letters in the files now.")
         self._dead_letters_bytes = self._gauge("dead_letters_bytes", "Size of their files.")
         self.dead_letters_retried = self._counter("dead_letters_retried", "Dead letters sent again.", "outcome")
-        self.append_failures = self._counter("append_failures", "Commits not made durable.", "cause")
+        causes = ("disk_full", "append_failed")
+        self.append_failures = self._counter("append_failures", "Commits not made durable.", "cause", begun=causes)
         self._overloads = self._counter("overloads", "Requests refused by a full queue.", "queue")
         self.served_lost = self._counter("served_lost", "Served records that never reached the log.")
         self._queued_events = self._gauge("queued_events", "Events waiting for the log.")
@@ -134,17 +138,13 @@ class Metrics:
         self._shared_leases = self._gauge("shared_log_leases", "Inputs, outputs and sinks that run here.", "topic")
         self._shared_messages = Totals("midstream_shared_log_messages", "Messages by what became of them.", "outcome")
         self.registry.register(self._shared_messages)
-        self._input_lag = self._gauge(
-            "input_lag", "Messages of a partition that are not read yet.", "input", "partition"
-        )
+        self._input_lag = self._gauge("input_lag", "Messages of a partition not read yet.", "input", "partition")
         self._input_open = self._gauge("input_open", "1 while an input reads its topic.", "input")
         self._input_stopped = self._gauge("input_stopped", "1 while an input waits for an operator.", "input")
 
     def _describe_state(self) -> None:
         self._sync_seconds = self._loop_histograms("sync_seconds", "Time of one durable write.", _SYNC_SECONDS).of()
-        self._commit_events = self._loop_histograms(
-            "commit_events", "Events of one durable write.", _COMMIT_EVENTS
-        ).of()
+        self._commit_events = self._loop_histograms("commit_events", "Events of one write.", _COMMIT_EVENTS).of()
         self.turn_seconds = self._loop_histograms("fold_turn_seconds", "Time of one folding turn.", _TURN_SECONDS).of()
         self._log_position = self._gauge("log_position", "Number of durable events.")
         self._applied_position = self._gauge("applied_log_position", "Number of events folded.")
@@ -162,10 +162,7 @@ class Metrics:
 
     def _describe_requests(self) -> None:
         self._request_seconds = self._loop_histograms(
-            "request_seconds",
-            "From the head of a request to its answer's end.",
-            _REQUEST_SECONDS,
-            "route",
+            "request_seconds", "From the head of a request to its answer's end.", _REQUEST_SECONDS, "route"
         )
         self._requests = LoopCounters("midstream_requests", "Answered requests.", ("route", "status"))
         self.registry.register(self._requests)
@@ -219,7 +216,7 @@ class Metrics:
         self._snapshot_seconds = self._gauge("snapshot_seconds", "Time that the last snapshot took.")
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
-        self.rebuilds = self._counter("rebuilds", "Rebuilds of the state by outcome.", "outcome")
+        self.rebuilds = self._counter("rebuilds", "Rebuilds by outcome.", "outcome", begun=("done", "failed"))
         self.trainings = TrainingMetrics(self.registry)
         self.freshness = FreshnessMetrics(self.registry)
         self.trace_spans = self._counter("trace_spans", "Spans of traces by what became of them.", "outcome")
@@ -423,6 +420,7 @@ class Metrics:
         """Set how one of the followers is."""
         self._follower_serves.labels(number).set(serves)
         self._follower_behind.labels(number).set(behind_events)
+        self.follower_restarts.labels(number)  # at 0, as ``begun``
 
     def set_shared_log(
         self, topic: str, lag_ms: int | None, messages: Mapping[str, int], *, is_connected: bool, has_ended: bool

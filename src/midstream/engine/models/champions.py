@@ -445,8 +445,10 @@ class Champions:
         return models_of({**self._now, **self._pinned})
 
     def set_gauges(self) -> None:
-        """Set the gauges of the version of each model in service."""
+        """Set the gauges of the version of each model in service; refusals of those that plans read stand at 0."""
         self._engine.metrics.set_models(self.versions)
+        for name in {name for plan in self._plans() for name in plan.model_names}:
+            self._engine.metrics.model_refusals.labels(name)
 
 
 def _require_alias(alias: str) -> None:
