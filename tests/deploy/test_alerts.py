@@ -1,7 +1,6 @@
 """Alert rules: each has a runbook and a case in which it fires and resolves, and asks for metrics that there are."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from midstream.app.scheduled.text_metrics import TEXT_METRICS
 from midstream.monitoring.metrics import Metrics
-from tests.support.libraries import missing
-from tests.support.services.debian import PROMETHEUS
-from tests.support.services.faults import Unavailable
+from tests.support.alerts.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -84,16 +81,6 @@ def test_each_alert_fires_and_resolves_in_a_case(name: str) -> None:
     assert {check["alertname"] for check in checks} == {name}
     assert [len(check["exp_alerts"]) for check in checks] == [1, 0]
     assert checks[0]["exp_alerts"][0]["exp_labels"]["severity"] == ALERTS[name]["labels"]["severity"]
-
-
-def promtool() -> str:
-    """Return the program that tests rules."""
-    if found := shutil.which("promtool"):
-        return found
-    try:
-        return str(PROMETHEUS.find() / "usr" / "bin" / "promtool")
-    except Unavailable as fault:
-        missing(str(fault))
 
 
 @pytest.mark.integration

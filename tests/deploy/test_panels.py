@@ -17,8 +17,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 from midstream.app.server_address import read_address
-from tests.deploy.test_alerts import promtool
 from tests.deploy.test_dashboards import DASHBOARDS, panels, variables
+from tests.support.alerts.promtool import promtool
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.served_shop import served_shop
 

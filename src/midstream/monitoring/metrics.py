@@ -159,6 +159,7 @@ class Metrics:
         self._erasure_age = self._gauge("erasure_pending_age_seconds", "Age of the oldest of them, 0 without any.")
         self._table_bytes = self._gauge("table_bytes", "Memory in use by table.", "table")
         self._table_bytes_max = self._gauge("table_bytes_max", "Memory of a full table.", "table")
+        self.table_filled = self._gauge("table_filled_ratio", "Share of a table's maximum that is in use.", "table")
 
     def _describe_requests(self) -> None:
         self._request_seconds = self._loop_histograms(

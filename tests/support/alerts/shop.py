@@ -138,12 +138,18 @@ class Shop:
         return {(await self.client.post("/v1/events", json=body)).status_code for _ in range(count)}
 
 
+def write(folder: Path, config: str = "", limits: str = LIMITS) -> None:
+    """Write the configuration of a folder."""
+    (folder / "midstream.toml").write_text(limits + config, "utf-8")
+
+
 @asynccontextmanager
-async def opened(folder: Path, config: str = "", hands: Hands | None = None) -> AsyncGenerator[Shop]:
+async def opened(
+    folder: Path, config: str = "", hands: Hands | None = None, limits: str = LIMITS
+) -> AsyncGenerator[Shop]:
     """Open a folder with a configuration beside the limits, and close it; one act and one slate were made there."""
-    folder.mkdir(exist_ok=True)
     hands = hands or Hands(folder / "groups")
-    (folder / "midstream.toml").write_text(LIMITS + config, "utf-8")
+    write(folder, config, limits)
     outside = Outside(
         clock=lambda: TimestampMs(hands.now_ms), monotonic=lambda: hands.since_s, worked_s=lambda: 0.0, disk=hands.disk
     )

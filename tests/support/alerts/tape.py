@@ -1,4 +1,4 @@
-"""A tape of scrapes, and what the shipped rules make of it: real samples, held or repeated over hours that nobody waits.
+"""A tape of scrapes, and what the shipped rules make of it: real samples, held or repeated over hours.
 
 A scrape stands for all that a server would have said until the next one: gauges hold their values, and counters stay,
 or, where a fault goes on, grow each time by as much as they grew from the scrape before. Series that are not in a
@@ -17,7 +17,7 @@ import yaml  # type: ignore[import-untyped]  # the package brings no types
 
 from midstream.core.durations import Duration
 from tests.support.alerts.promtool import promtool
-from tests.support.alerts.scrapes import PROMETHEUS, SHOP, TARGETS, Sample, Scrape, series_of, target
+from tests.support.alerts.scrapes import PROMETHEUS, SHOP, Sample, Scrape, series_of, target
 
 STEP_S: Final = 15
 """Between two scrapes, as the shipped configuration has it."""

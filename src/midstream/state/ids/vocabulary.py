@@ -175,6 +175,11 @@ class Vocabulary:
         return self._in_catalogue[: self.item_count]
 
     @property
+    def item_text_share(self) -> float:
+        """Share of the room for ids of items that is in use."""
+        return int(self._meta["text_used"][0]) / len(self._item_text)
+
+    @property
     def bytes_now(self) -> int:
         """Memory of what is in use, about."""
         items = self.item_count * _BYTES_EACH + int(self._meta["text_used"][0])

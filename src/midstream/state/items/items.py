@@ -397,6 +397,11 @@ class Items:
         return self._documents.bytes_used
 
     @property
+    def document_share(self) -> float:
+        """Share of the room for documents that is in use."""
+        return self._documents.bytes_used / self._documents.bytes_max
+
+    @property
     def refused_documents_count(self) -> int:
         """Item events whose attributes were not kept: no JSON object, too long, or no room."""
         return self._documents.refused_count

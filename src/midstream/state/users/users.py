@@ -164,6 +164,11 @@ class Users:
         return len(self._documents)
 
     @property
+    def document_share(self) -> float:
+        """Share of the room for documents that is in use."""
+        return self._documents.bytes_used / self._documents.bytes_max
+
+    @property
     def refused_documents_count(self) -> int:
         """Changes of profiles that were not made: no JSON object, too long, or no room."""
         return self._documents.refused_count
