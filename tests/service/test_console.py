@@ -152,20 +152,26 @@ def test_a_page_says_that_its_server_is_gone(shop, tmp_path):
 
 
 def test_a_placement_is_previewed_set_and_rolled_back(shop):
-    """Its effect is seen beside today's slate before, and in the next answer after; each version can come back."""
-    for size in (2, 4):
+    """By its form: the effect is seen beside today's slate, then in the next answer; each version can come back."""
+    for size, items in ((2, 'item.category == "lamps"'), (4, "")):
         shop.open("/placements/home")
-        text = shop.browser.do("/execute/sync", script="return document.querySelector('#placement').value", args=[])
-        before = shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"]
-        shop.fill("#placement", text.replace(f'"slate_size": {before},', f'"slate_size": {size},'))
-        shop.fill("#preview-user", "ann")
-        shop.browser.click("button[data-then=slates]")
-        shop.wait_for("As it would be")
-        assert shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"] == before
+        before = shop.api("GET", "/v1/placements/home").json()["in_force"]
+        shop.fill("#slate_size", str(size))
+        shop.fill("#filter", items)
+        shop.fill("#user", "ann")
+        shop.browser.click("form.placement button.main")
+        shop.wait_for("What ann would see")
+        rows = "async () => [...document.querySelectorAll('table.compared tbody tr')].map((row) => row.innerText)"
+        assert len(shop.browser.run(rows)) == max(size, before["slate_size"])
+        assert "a lamp-" in shop.browser.run(rows)[0]
+        assert shop.api("GET", "/v1/placements/home").json()["in_force"] == before
         shop.fill("#author", "eve")
         shop.fill("#note", "fewer")
-        shop.browser.click("form button.main")
-        wait_until(lambda: f'"slate_size": {size},' in shop.browser.do("/source", "GET"))  # noqa: B023
+        shop.browser.click("form[data-then=leave] button.main")
+        shop.browser.wait_for("/console/placements/home")
+        assert "Set by eve" in shop.browser.text
+        now = shop.api("GET", "/v1/placements/home").json()["in_force"]
+        assert now == {**before, "slate_size": size, "filter": items or None}
         assert len(shop.api("GET", "/v1/recommendations?placement=home&user_id=ann").json()["items"]) == size
     shop.fill("#back-1", "eve")
     shop.browser.click("#back-1 + button")
@@ -173,18 +179,127 @@ def test_a_placement_is_previewed_set_and_rolled_back(shop):
     wait_until(lambda: shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"] == 2)
 
 
+def test_a_wrong_filter_is_shown_at_its_field(shop):
+    """In the words of the route, where the field leads an aid; corrected there, it can be previewed."""
+    shop.open("/placements/home")
+    shop.fill("#filter", "item.category = ")
+    shop.browser.click("form.placement button.main")
+    shop.wait_for("nothing was set")
+    said = (
+        "async () => document.getElementById(document.querySelector('#filter').getAttribute('aria-describedby').trim())"
+    )
+    fault = shop.browser.run(f"{said}.innerText")
+    assert fault.startswith("/placement/filter: ")
+    assert "Allowed: " in fault
+    assert violations(shop, "wrong filter") == {}
+    shop.fill("#filter", 'item.category == "lamps"')
+    shop.fill("#slate_size", "3")
+    shop.browser.click("form.placement button.main")
+    shop.wait_for("would see")
+    assert "leaves" in shop.browser.text or "new" in shop.browser.text or "the same place" in shop.browser.text
+
+
+def test_a_change_of_somebody_else_is_not_covered(shop):
+    """Nothing is set: neither from the form that was open before it, nor from a preview of before it."""
+
+    def by_bob(size):
+        body = {"placement": {**shop.api("GET", "/v1/placements/home").json()["in_force"], "slate_size": size}}
+        assert shop.api("PUT", "/v1/placements/home", json={**body, "author": "bob"}).status_code == 200
+
+    shop.open("/placements/home")
+    by_bob(5)
+    shop.fill("#deadline", "70ms")
+    shop.browser.click("form.placement button.main")
+    shop.wait_for("Somebody else changed the placement; nothing was set")
+    assert "by bob" in shop.browser.text
+    assert violations(shop, "moved") == {}
+    assert shop.browser.run("async () => [document.querySelector('#slate_size').value]") == ["5"]
+    shop.browser.click("form.placement button.main")
+    shop.wait_for("Set it")
+    by_bob(6)
+    shop.fill("#author", "eve")
+    shop.browser.click("form[data-then=leave] button.main")
+    shop.wait_for("is the newest")
+    assert shop.api("GET", "/v1/placements/home").json()["in_force"]["deadline"] == "50ms"
+
+
+def test_a_form_is_filled_by_keyboard(shop):
+    """Enter in a field previews, a source is switched off by the space bar, and what is wrong is not sent twice."""
+    by_name = "async (name) => { document.getElementById(name).focus(); }"
+    shop.open("/placements/home")
+    shop.browser.run(by_name, "source-recent_items-on")
+    shop.browser.press(" ")
+    shop.browser.run(by_name, "slate_size")
+    shop.browser.press("\ue007")
+    shop.wait_for("What changes")
+    assert "Source recent_items: proposes" in shop.browser.text
+
+
+def open_json(shop):
+    """Open the second way."""
+    shop.open("/placements/home")
+    shop.browser.click("#as-json summary")
+
+
+def test_a_placement_is_set_as_json(shop):
+    """The second way has every setting, the same preview and the same refusal."""
+    open_json(shop)
+    text = shop.browser.do("/execute/sync", script="return document.querySelector('#placement').value", args=[])
+    before = shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"]
+    shop.fill("#placement", text.replace(f'"slate_size": {before},', '"slate_size": 3,'))
+    shop.fill("#preview-user", "ann")
+    shop.browser.click("button[data-then=slates]")
+    shop.wait_for("As it would be")
+    rows = "async () => document.querySelectorAll('output table.compared tbody tr').length"
+    assert shop.browser.run(rows) == max(3, before)
+    assert "a lamp-" in shop.browser.text
+    shop.fill("#author", "eve")
+    shop.browser.click("#as-json p button.main")
+    wait_until(lambda: shop.api("GET", "/v1/placements/home").json()["in_force"]["slate_size"] == 3)
+
+
 def test_a_mistake_is_shown_where_it_is(shop):
     """What the route says of a wrong placement is on the page, and nothing changed."""
-    shop.open("/placements/home")
+    open_json(shop)
     shop.fill("#placement", '{"name": "home", "sources": [{"kind": "populer"}]}')
     shop.fill("#author", "eve")
-    shop.browser.click("form button.main")
-    shop.wait_for("popular")
-    assert "populer" in shop.browser.text
+    shop.browser.click("#as-json p button.main")
+    shop.wait_for("populer")
     shop.fill("#placement", "{")
-    shop.browser.click("form button.main")
+    shop.browser.click("#as-json p button.main")
     shop.wait_for("cannot be read")
     assert shop.api("GET", "/v1/placements/home").json()["in_force"]["sources"][0]["kind"] == "popular"
+
+
+LOOKS = {"light": ("light", 1200), "dark": ("dark", 1200), "narrow": ("light", 400)}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_form_fits_the_window(shop, look, tmp_path):
+    """No page of a placement is wider than the window, and axe finds nothing, in both schemes and on a phone."""
+    scheme, width = LOOKS[look]
+    show_in(shop, scheme)
+    size = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": False}
+    shop.browser.do("/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
+    pages = {"form": "/placements/home"}
+    base = shop.browser.run
+    try:
+        shop.open(pages["form"])
+        digest = base("async () => document.querySelector('[name=base]').value")
+        sources = ("popular", "recent_items")
+        asked = "".join(f"&source.{each}.on=on&source.{each}.limit=50" for each in sources)
+        pages["preview"] = f"/placements/home/change?base={digest}&slate_size=8&deadline=50ms&user=ann{asked}"
+        pages["wrong"] = (
+            f"/placements/home/change?base={digest}&slate_size=many&filter=item.&deadline=50ms&exclude.view=3{asked}"
+        )
+        pages["moved"] = f"/placements/home/change?base={digest[::-1]}"
+        for name, page in pages.items():
+            shop.open(page)
+            shop.browser.picture(Path(os.environ.get("MIDSTREAM_PICTURES", tmp_path)) / f"placement-{name}-{look}.png")
+            assert base("async () => document.documentElement.scrollWidth <= innerWidth"), name
+            assert violations(shop, name) == {}
+    finally:
+        shop.browser.do("/goog/cdp/execute", cmd="Emulation.clearDeviceMetricsOverride", params={})
 
 
 def test_an_answer_says_why(shop):
@@ -397,7 +512,7 @@ def shown_over_time(outcomes):
 
 
 PAGES = (
-    *("", "/placements", "/placements/home", "/requests?ask=1&placement=home&user_id=ann", "/catalogue"),
+    *("", "/placements", "/placements/home", "/nothing", "/requests?ask=1&placement=home&user_id=ann", "/catalogue"),
     *("/items/lamp-1", "/users/ann", "/models", "/experiments", "/experiments/fewer", "/outcomes", "/dead-letters"),
     *("/keys", "/operation", "/session", "/items/nothing"),
 )

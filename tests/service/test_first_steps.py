@@ -113,17 +113,16 @@ def edit_placement(walk):
     walk.wait_for("Add one")
     walk.seen("2-placements")
     walk.browser.click("td a[href$=default]")
-    walk.wait_for("Content as JSON")
-    text = walk.value("#placement")
-    assert '"slate_size": 20,' in text
-    walk.fill("#placement", text.replace('"slate_size": 20,', '"slate_size": 5,'))
-    walk.browser.click("button[data-then=slates]")
+    walk.wait_for("Number of items")
+    assert walk.value("#slate_size") == "20"
+    walk.fill("#slate_size", "5")
+    walk.browser.click("form.placement button.main")
     walk.wait_for("As it would be")
-    rows = "async () => [...document.querySelectorAll('output table')].map((each) => each.tBodies[0].rows.length)"
-    assert walk.browser.run(rows) == [5, 20]
+    rows = "async () => [...document.querySelectorAll('table.compared tbody tr')].map((row) => row.cells[2].innerText)"
+    assert [each == "–" for each in walk.browser.run(rows)] == [False] * 5 + [True] * 15
     walk.seen("3-compared")
     walk.fill("#author", "eve")
-    walk.browser.click("form button.main")
+    walk.browser.click("form[data-then=leave] button.main")
     walk.wait_for("Set by eve")
     walk.seen("4-set")
     walk.browser.click("main p a")

@@ -458,7 +458,8 @@ def _add_pages(
     add_shop_routes(cold, is_shown=options.demo_shop)
     keys = None if data is None else KeyFile(data.root)
     samples = EngineSamples(engine) if elsewhere.metrics_text is None else None
-    add_console_routes(cold, keys, lambda: engine.clock(), samples)  # noqa: PLW0108  routes are described without an engine
+    # Functions of it, as routes are described without an engine.
+    add_console_routes(cold, keys, lambda: engine.clock(), lambda: engine.fold.settings.types, samples)  # noqa: PLW0108
 
 
 def described() -> "Document":

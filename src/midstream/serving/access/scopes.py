@@ -114,6 +114,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/console/live": _READ_ONLY,
     "/console/placements": _READ_ONLY,
     "/console/placements/{name}": _READ_ONLY,
+    "/console/placements/{name}/change": {"GET": PLACEMENTS},
     "/console/requests": _READ_ONLY,
     "/console/requests/{request_id}": _READ_ONLY,
     "/console/requests/{request_id}/why": _READ_ONLY,

@@ -4,6 +4,7 @@ So a page and a program see the same, and no page reads the engine in a way of i
 process: they are calls of the app that has the routes.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,15 @@ class ApiAnswer:
 class ApiReader:
     """Calls routes of an app that are not hot."""
 
-    def __init__(self, app: ASGI) -> None:
-        """Read from ``app``."""
+    def __init__(self, app: ASGI, actions: Callable[[], Iterable[str]] = tuple) -> None:
+        """Read from ``app``; ``actions`` gives the names of the configured interactions, which no route answers."""
         self._app = app
+        self._actions = actions
+
+    @property
+    def actions(self) -> Sequence[str]:
+        """Names of the configured interactions."""
+        return sorted(self._actions())
 
     async def get(self, path: str, query: str = "") -> ApiAnswer:
         """Return the answer of a path, whose ids are percent-encoded."""

@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from midstream.serving.console.charts import line_chart, short_bytes, short_number
 from midstream.serving.console.outcome_charts import BAR_WIDTH, FIGURES, outcome_charts
+from midstream.serving.console.placement_form import label_of
+from midstream.serving.console.slate_rows import title_of
 from midstream.serving.console.time_charts import HEIGHT, LEFT, RIGHT, WIDTH
 
 SECTIONS = (
@@ -63,6 +65,8 @@ class Templates:
             "percent": percent,
             "hour": hour_text,
             "outcome_charts": outcome_charts,
+            "title": item_title,
+            "label": label_of,
         }
         shown: dict[str, Any] = {
             "sections": sections,
@@ -88,6 +92,11 @@ def time_text(time_ms: float | None) -> Markup:
     moment = datetime.fromtimestamp(time_ms / 1_000, UTC)
     shown = f"{moment:%Y-%m-%d %H:%M:%S}"
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(timespec="milliseconds"), shown)
+
+
+def item_title(item: Mapping[str, Any]) -> str:
+    """Return what an item of a slate is called; empty = its fields do not say it."""
+    return title_of(item.get("fields"))
 
 
 def pretty(document: object) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -18,6 +18,9 @@ from midstream.serving.access.scopes import (
     SCOPES,
 )
 from midstream.serving.console.api_reader import ApiAnswer, ApiReader
+from midstream.serving.console.page_address import ConsolePage, PageAddress
+from midstream.serving.console.placement_pages import placement, placement_change
+from midstream.serving.console.slate_rows import TITLES, titles_of
 from midstream.serving.console.time_charts import SHOWN, time_plots, time_points
 
 SCOPE_TEXTS: Mapping[str, str] = {
@@ -33,25 +36,10 @@ SCOPE_TEXTS: Mapping[str, str] = {
 """What each scope allows, in words."""
 LISTED = 50
 """Rows of a page of a list."""
+SHOWN_ITEMS = 5
+"""Items of a slate that a row of a list has."""
 FEATURE_ITEMS_MAX = 5
 """Items whose features the page of a user has: those of the newest acts."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConsolePage:
-    """A template and what it shows."""
-
-    template: str
-    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    status: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class PageAddress:
-    """Ids of a path as they were sent, percent-encoded, and the first value of each query field."""
-
-    steps: Mapping[str, str]
-    query: Mapping[str, str]
 
 
 PageMaker: TypeAlias = Callable[[ApiReader, PageAddress], Awaitable[ConsolePage]]
@@ -60,11 +48,6 @@ PageMaker: TypeAlias = Callable[[ApiReader, PageAddress], Awaitable[ConsolePage]
 async def placements(api: ApiReader, _at: PageAddress) -> ConsolePage:
     """All placements, the parts of each and who changed it."""
     return _page("placements.html", found=await api.get("/v1/placements"))
-
-
-async def placement(api: ApiReader, at: PageAddress) -> ConsolePage:
-    """One placement: its content as text that can be changed, previewed and set, and its versions."""
-    return _page("placement.html", found=await api.get(f"/v1/placements/{at.steps['name']}"), user=at.query.get("user"))
 
 
 async def requests(api: ApiReader, at: PageAddress) -> ConsolePage:
@@ -78,7 +61,10 @@ async def requests(api: ApiReader, at: PageAddress) -> ConsolePage:
     if at.query.get("ask"):
         user_id = at.query.get("user_id", "")
         now = await _slate_now(api, at.query.get("placement", ""), {"user_id": user_id} if user_id else {})
-    return _page("requests.html", served=served, now=now, names=_names(listed), query=at.query)
+    slates = [each["items"][:SHOWN_ITEMS] for each in served.body["requests"]] if served.is_good else []
+    titles = await titles_of(api, (each for slate in slates for each in slate))
+    values = {"served": served, "now": now, "names": _names(listed), "query": at.query, "titles": titles}
+    return _page("requests.html", **values, shown_items=SHOWN_ITEMS)
 
 
 async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) -> ApiAnswer:
@@ -86,13 +72,15 @@ async def _slate_now(api: ApiReader, name: str, question: Mapping[str, object]) 
     found = await api.get(f"/v1/placements/{quote(name, safe='')}")
     if not found.is_good:
         return found
-    body = {"placement": found.body["in_force"], "question": dict(question)}
+    body = {"placement": found.body["in_force"], "question": {"fields": TITLES, **question}}
     return await api.post(f"/v1/placements/{quote(name, safe='')}/preview", body)
 
 
 async def request(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One answer as it was served."""
-    return _page("request.html", found=await api.get(f"/v1/requests/{at.steps['request_id']}"), query=at.query)
+    found = await api.get(f"/v1/requests/{at.steps['request_id']}")
+    titles = await titles_of(api, [each["id"] for each in found.body["items"]] if found.is_good else ())
+    return _page("request.html", found=found, query=at.query, titles=titles)
 
 
 async def why(api: ApiReader, at: PageAddress) -> ConsolePage:
@@ -100,7 +88,10 @@ async def why(api: ApiReader, at: PageAddress) -> ConsolePage:
     fields = {"wait": "100ms", **({"item": at.query["item"]} if at.query.get("item") else {})}
     path = f"/v1/requests/{at.steps['request_id']}/explanation"
     found = await api.get(path, urlencode(fields))
-    return _page("why.html", found=found, request_id=at.steps["request_id"], item=at.query.get("item", ""))
+    reasons = found.body.get("why") if found.status == HTTPStatus.OK else None
+    listed = [*(reasons.get("asked") or ()), *reasons["items"]] if reasons else []
+    titles = await titles_of(api, (each["id"] for each in listed))
+    return _page("why.html", found=found, request_id=at.steps["request_id"], titles=titles)
 
 
 async def catalogue(api: ApiReader, at: PageAddress) -> ConsolePage:
@@ -217,6 +208,7 @@ def _page(template: str, **values: Any) -> ConsolePage:  # noqa: ANN401  what te
 PAGES: Mapping[str, PageMaker] = {
     "/placements": placements,
     "/placements/{name}": placement,
+    "/placements/{name}/change": placement_change,
     "/requests": requests,
     "/requests/{request_id}": request,
     "/requests/{request_id}/why": why,

@@ -5,7 +5,7 @@ do what is decided in one place, and a form of another site has no address here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic_ns
@@ -26,8 +26,9 @@ from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.engine_samples import EngineSamples
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics, read_samples
+from midstream.serving.console.page_address import ConsolePage, PageAddress
 from midstream.serving.console.page_templates import Templates
-from midstream.serving.console.pages import PAGES, ConsolePage, PageAddress, PageMaker
+from midstream.serving.console.pages import PAGES, PageMaker
 from midstream.serving.http.responses import MOUNTED_AT
 
 STREAM_S_MAX = 60
@@ -37,7 +38,11 @@ STREAMS_MAX = 20
 
 
 def add_console_routes(
-    app: FastAPI, keys: KeyFile | None, now_ms: Callable[[], int], own: EngineSamples | None = None
+    app: FastAPI,
+    keys: KeyFile | None,
+    now_ms: Callable[[], int],
+    actions: Callable[[], Iterable[str]],
+    own: EngineSamples | None = None,
 ) -> None:
     """Add the pages; they read the routes that ``app`` has when they are asked for.
 
@@ -45,9 +50,10 @@ def add_console_routes(
         app: Takes them.
         keys: Of this server; None = it has no folder, and asks nobody for a key.
         now_ms: Wall clock.
+        actions: Gives the names of the configured interactions.
         own: Samples for the live figures; None = those of the route ``/metrics``.
     """
-    api, templates = ApiReader(app), Templates()
+    api, templates = ApiReader(app, actions), Templates()
     live = LiveView(api, templates, own)
 
     @app.get("/", include_in_schema=False)

@@ -66,25 +66,38 @@ function showProblem(place, problem, status) {
   }
 }
 
-function slateTable(title, slate) {
-  const part = element("section");
-  part.append(element("h2", title));
-  if (!slate) {
-    part.append(element("p", "There is none.", "dim"));
-    return part;
+function itemCell(item) {
+  const cell = element("td");
+  if (!item) {
+    cell.append(element("span", "–", "dim"));
+    return cell;
   }
-  const table = element("table"), rows = element("tbody"), head = element("tr");
-  for (const name of ["Position", "Item", "Score"]) head.append(element("th", name));
-  table.append(element("thead"));
+  const link = element("a", item.id), title = item.fields && (item.fields.title || item.fields.name);
+  link.href = `${base}/console/items/${encodeURIComponent(item.id)}`;
+  cell.append(link);
+  if (title) cell.append(" ", element("span", String(title), "title"));
+  return cell;
+}
+
+// Two slates by position, with what moved: as the page of a changed form has them.
+function comparedTable(proposed, today) {
+  const part = element("section"), table = element("table", undefined, "compared"), head = element("tr"), rows = element("tbody");
+  part.append(element("h2", "As it would be, beside today"));
+  for (const name of ["Position", "Today", "As it would be", "What moved"]) head.append(element("th", name));
+  table.append(element("thead"), rows);
   table.tHead.append(head);
-  for (const each of slate.items) {
-    const row = element("tr"), link = element("a", each.id), cell = element("td");
-    link.href = `${base}/console/items/${encodeURIComponent(each.id)}`;
-    cell.append(link);
-    row.append(element("td", String(each.position)), cell, element("td", String(each.score)));
+  const old = today ? today.items : [], before = new Map(old.map((each, place) => [each.id, place]));
+  const stays = new Set(proposed.items.map((each) => each.id));
+  for (let place = 0; place < Math.max(old.length, proposed.items.length); place += 1) {
+    const row = element("tr"), left = itemCell(old[place]), item = proposed.items[place], was = item && before.get(item.id);
+    if (old[place] && !stays.has(old[place].id)) {
+      left.className = "leaves";
+      left.append(" ", element("span", "leaves", "mark"));
+    }
+    const move = !item || !today ? "" : was === undefined ? "new" : was === place ? "the same place" : `${place < was ? "up" : "down"} ${Math.abs(was - place)}`;
+    row.append(element("td", String(place)), left, itemCell(item), element("td", move, move === "new" ? "good" : "dim"));
     rows.append(row);
   }
-  table.append(rows);
   part.append(table);
   return part;
 }
@@ -92,9 +105,10 @@ function slateTable(title, slate) {
 const showing = {
   reload: () => location.reload(),
   enter: () => location.assign(base + "/console"),
+  leave: (place) => location.assign(place.closest("form").dataset.to),
   slates(place, answer) {
-    place.className = "two";
-    place.replaceChildren(slateTable("As it would be", answer.preview), slateTable("Today", answer.today));
+    place.className = "";
+    place.replaceChildren(comparedTable(answer.preview, answer.today));
   },
   key(place, answer) {
     place.className = "notice good";
