@@ -98,7 +98,7 @@ num_items_to_recommend = {items}
 idf_weighting = 1
 
 [logic]
-enable_business_logic = "false"
+enable_business_logic = false
 
 [hyperparam]
 training_data_path = "{clicks}"
