@@ -152,6 +152,7 @@ def lean(bench: Bench, checkout: Checkout) -> dict[str, float]:
         half = run.at(file, found[LEAN[0]] / 2)
         pairs = run.at(write_requests(bench.root / "pairs", event_pairs(bench)), PAIRS_S, "pair")
         ranks = run.at(write_requests(bench.root / "ranks", rank_requests(world, 1_000)), RANKS_S)
+        bare = run.bare(RANKS_S)
         memory = server.rss_mb()
         idle = idle_percent(server, sizes.idle_s)
     return {
@@ -159,6 +160,7 @@ def lean(bench: Bench, checkout: Checkout) -> dict[str, float]:
         **milliseconds("… at half of it", half),
         **milliseconds("event then slate at 500/s", pairs),
         **milliseconds("rerank 100 over HTTP", ranks),
+        "… answers without work at 200/s, p99": bare,
         "resident memory, this state": memory,
         "work of the server's own in the minute after the loads": idle,
     }
@@ -179,7 +181,12 @@ def composed_slates(bench: Bench, checkout: Checkout) -> dict[str, float]:
         run = Loads(server, bench)
         found = run.saturated(COMPOSED, file, composed.CONNECTIONS)
         half = run.at(file, found[COMPOSED[0]] / 2)
-    return {**found, **milliseconds("composed at half of it", half)}
+        bare = run.bare(found[COMPOSED[0]] / 2)
+    return {
+        **found,
+        **milliseconds("composed at half of it", half),
+        "… answers without work at that rate, p99": bare,
+    }
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,11 @@ class Loads:
     def at(self, file: Path, rate_s: float, mode: str = "single") -> dict:
         """Load it by an open loop."""
         return self.run(file, HALF_CONNECTIONS, rate_s, self.bench.sizes.seconds, mode)
+
+    def bare(self, rate_s: float) -> float:
+        """Return the p99 in ms of answers without work at a rate."""
+        file = write_requests(self.bench.root / "bare", [b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"])
+        return milliseconds("", self.at(file, rate_s))[", p99"]
 
 
 def milliseconds(name: str, run: dict) -> dict[str, float]:
