@@ -31,6 +31,7 @@ CALLS = {
     "similar_users": [("ann",)],
     "values": [("ann", "category")],
     "features": [(["lamp"],)],
+    "features_as_of": [(1_767_225_600_000, ["lamp"])],
     "set_feature_values": [("price", [{"id": "lamp", "value": 3}])],
     "item": [("lamp",)],
     "put_item": [("lamp", {})],

@@ -11,7 +11,7 @@ from midstream.serving.app import Maintenance, asgi
 from midstream.serving.events.ingest import limits_of
 from midstream.serving.options import ServerOptions
 from midstream.serving.request_origin import RequestOrigin
-from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakeRebuilder
+from tests.support.fakes.engine import FakeEngine, FakeEraser, FakeExplainer, FakePast, FakeRebuilder
 from tests.support.fakes.experiments import FakeExperimenting
 from tests.support.fakes.inputs import FakeInputs
 from tests.support.fakes.live_reports import FakeReports
@@ -33,6 +33,7 @@ class Client:
         self.eraser = FakeEraser()
         self.champions = FakeChampions()
         self.explainer = FakeExplainer()
+        self.past = FakePast()
         self.placing = FakePlacing()
         self.experimenting = FakeExperimenting()
         self.inputs = FakeInputs()
@@ -62,6 +63,7 @@ class Client:
                 online=cast("Any", self.online),
                 reports=cast("Any", FakeReports()),
                 data=data,
+                past=cast("Any", self.past),
             ),
         )
         self.app = RequestOrigin(behind, msgspec.structs.replace(own, allow_hosts=("test",)))

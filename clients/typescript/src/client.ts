@@ -17,6 +17,7 @@ import type {
   ListedUser,
   Page,
   PageBody,
+  PastFeaturesAnswer,
   PlacementDetail,
   PlacementList,
   PreviewSlates,
@@ -44,6 +45,12 @@ export type ItemSlateQuestion = Omit<RecommendationBody, "placement" | "items" |
 export interface ChangeFields {
   time?: number | string;
   event_id?: string;
+}
+/** A read of features as of a past moment: `features` left out are all that are declared. */
+export interface PastQuestion {
+  features?: readonly string[];
+  user_id?: string;
+  session_id?: string;
 }
 /** A read of features: `features` left out are all that are declared. */
 export type FeatureQuestion = Pick<
@@ -76,7 +83,7 @@ interface Paged {
   next_cursor?: string | null;
 }
 
-const EXPLANATION_WAIT_S = 10;
+const JOB_WAIT_S = 10;
 
 export class Client {
   readonly #exchange: Exchange;
@@ -157,6 +164,16 @@ export class Client {
   /** Return the values of features of up to 1,000 items, for a user and a session. */
   async features(items: readonly string[], question: FeatureQuestion = {}): Promise<FeatureReadAnswer> {
     return this.#asked<FeatureReadAnswer>("features/read", { ...question, items });
+  }
+
+  /** Return the values that features of up to 20 items had at a past moment, from the log. */
+  async featuresAsOf(
+    time: number | string,
+    items: readonly string[],
+    question: PastQuestion = {},
+  ): Promise<PastFeaturesAnswer> {
+    const { features, ...asker } = question;
+    return this.#made<PastFeaturesAnswer>(["features", "as-of"], { time, item: items, feature: features, ...asker });
   }
 
   /** Set up to 500 values of a feature that is an attribute or a field of profiles. Each without an id gets one. */
@@ -290,20 +307,7 @@ export class Client {
 
   /** Return why a slate is as it is, and why further items are where they are. */
   async explanation(requestId: string, items: readonly string[] = []): Promise<Explained> {
-    const path = target(["requests", requestId, "explanation"], { item: items, wait: `${EXPLANATION_WAIT_S}s` });
-    const waitMs = 1_000 * EXPLANATION_WAIT_S;
-    const end = performance.now() + Math.max(this.#options.deadlineMs, waitMs);
-    let boundMs = this.#options.pauseMs;
-    for (;;) {
-      const reply = await this.#exchange.reply({ method: "GET", target: path, waitMs });
-      if (reply.status !== 202) return this.#exchange.decoded<Explained>(reply);
-      const pauseMs = Math.random() * boundMs;
-      if (performance.now() + pauseMs >= end) {
-        throw new AnswerPending(`The explanation of ${requestId} is still being made.`);
-      }
-      await new Promise((done) => setTimeout(done, pauseMs));
-      boundMs = Math.min(2 * boundMs, this.#options.pauseMsMax);
-    }
+    return this.#made<Explained>(["requests", requestId, "explanation"], { item: items });
   }
 
   async placements(): Promise<PlacementList> {
@@ -381,6 +385,24 @@ export class Client {
     const named = events.map(visitorsOf);
     this.#positions.note(answer.log_position, named.flat());
     if (named.some((each) => each.length === 0)) this.#positions.note(answer.log_position, []);
+  }
+
+  /** Ask for what a process beside the server makes, again and again until it is there. */
+  async #made<T>(steps: readonly string[], wanted: JsonObject): Promise<T> {
+    const path = target(steps, { ...wanted, wait: `${JOB_WAIT_S}s` });
+    const waitMs = 1_000 * JOB_WAIT_S;
+    const end = performance.now() + Math.max(this.#options.deadlineMs, waitMs);
+    let boundMs = this.#options.pauseMs;
+    for (;;) {
+      const reply = await this.#exchange.reply({ method: "GET", target: path, waitMs });
+      if (reply.status !== 202) return this.#exchange.decoded<T>(reply);
+      const pauseMs = Math.random() * boundMs;
+      if (performance.now() + pauseMs >= end) {
+        throw new AnswerPending(`${steps.join("/")} is still being made; the same call later returns it.`);
+      }
+      await new Promise((done) => setTimeout(done, pauseMs));
+      boundMs = Math.min(2 * boundMs, this.#options.pauseMsMax);
+    }
   }
 
   async #asked<T extends Slate | Page | Batch | FeatureReadAnswer>(route: string, question: JsonObject): Promise<T> {

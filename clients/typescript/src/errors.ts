@@ -17,7 +17,7 @@ export class AnswerUnreadable extends ClientError {
   override name = "AnswerUnreadable";
 }
 
-/** An explanation is still being made; the same call later returns it. */
+/** What a process of the server makes is not there yet; the same call later returns it. */
 export class AnswerPending extends ClientError {
   override name = "AnswerPending";
 }

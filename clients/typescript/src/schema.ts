@@ -705,6 +705,16 @@ export interface components {
             values: (number | null)[];
         };
         /**
+         * PastFeaturesAnswer
+         * @description Feature values as of a past moment, made from the log.
+         */
+        PastFeaturesAnswer: {
+            time: number;
+            features: string[];
+            items: components["schemas"]["ItemValues"][];
+            log_position: number;
+        };
+        /**
          * ItemDetail
          * @description State of an item: attributes, whether it can be served, acts by window.
          */
@@ -995,7 +1005,7 @@ export interface components {
         };
         /**
          * JobView
-         * @description Progress of an explanation.
+         * @description Progress of a child process that makes an answer.
          */
         JobView: {
             state: string;
@@ -1537,6 +1547,7 @@ export type PlacementVersionView = components['schemas']['PlacementVersionView']
 export type PreviewSlates = components['schemas']['PreviewSlates'];
 export type FeatureReadAnswer = components['schemas']['FeatureReadAnswer'];
 export type ItemValues = components['schemas']['ItemValues'];
+export type PastFeaturesAnswer = components['schemas']['PastFeaturesAnswer'];
 export type ItemDetail = components['schemas']['ItemDetail'];
 export type UserDetail = components['schemas']['UserDetail'];
 export type RecentAct = components['schemas']['RecentAct'];

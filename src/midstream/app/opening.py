@@ -56,6 +56,7 @@ from midstream.engine.experiments.allocating import ExperimentAllocating
 from midstream.engine.experiments.canaries import Canaries
 from midstream.engine.experiments.watch import ExperimentWatch
 from midstream.engine.explain.explainer import Explainer
+from midstream.engine.explain.past_features import PastFeatures
 from midstream.engine.folder import DataFolder
 from midstream.engine.history.sealer import Sealer, SealOptions
 from midstream.engine.ingest.event_writer import EventWriter
@@ -304,6 +305,7 @@ def _assembled(
         placing,
         experimenting,
         Explainer(engine, folder, snapshotter.turn),
+        PastFeatures(engine, folder, snapshotter.turn),
         operational_log,
         services=(
             *(sealer, eraser, rebuilder, operational_log, sinks, VectorIndexing(engine), online, watch),

@@ -32,7 +32,7 @@ class AnswerUnreadable(ClientError):
 
 
 class AnswerPending(ClientError):
-    """An explanation is still being made; the same call later returns it."""
+    """What a process of the server makes is not there yet; the same call later returns it."""
 
 
 class BufferFull(ClientError):

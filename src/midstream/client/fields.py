@@ -90,6 +90,15 @@ class RankingFields(TypedDict, total=False):
     n: int
 
 
+class PastFields(TypedDict, total=False):
+    """Of a read of features as of a past moment."""
+
+    features: Sequence[str]
+    """All that are declared, when left out."""
+    user_id: str | None
+    session_id: str | None
+
+
 class FeatureFields(TypedDict, total=False):
     """Of a read of features."""
 
@@ -155,6 +164,7 @@ __all__ = [
     "ItemSlateFields",
     "ListFields",
     "PageFields",
+    "PastFields",
     "PlacementFields",
     "PreviewFields",
     "RankFields",

@@ -8,7 +8,7 @@ document, and ``AnswerUnreadable`` for any other answer.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, TypeAlias, Unpack
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 import msgspec
 
@@ -23,6 +23,7 @@ from midstream.client.fields import (
     ItemSlateFields,
     ListFields,
     PageFields,
+    PastFields,
     PlacementFields,
     PreviewFields,
     RankFields,
@@ -36,7 +37,7 @@ from midstream.client.requests import path_of, posted, sent, target
 from midstream.core.answers import slates
 from midstream.core.answers.events import BulkAnswer, EventsAnswer, RetractionAnswer
 from midstream.core.answers.explanations import Explained
-from midstream.core.answers.features import FeatureReadAnswer
+from midstream.core.answers.features import FeatureReadAnswer, PastFeaturesAnswer
 from midstream.core.answers.lists import (
     EventPage,
     ItemPage,
@@ -51,10 +52,11 @@ from midstream.core.answers.lists import (
 from midstream.core.answers.placements import PlacementDetail, PlacementList
 from midstream.core.answers.users import ErasureView
 
+T = TypeVar("T")
 JsonObject: TypeAlias = dict[str, Any]
 """A document without a fixed set of fields, such as attributes by name."""
-EXPLANATION_WAIT_S = 10
-"""Of one request for an explanation: the server waits 30 s at most, and proxies often a minute."""
+JOB_WAIT_S = 10
+"""Of one request for what a process beside the server makes: it waits 30 s at most, and proxies often a minute."""
 
 
 class Operations:
@@ -191,6 +193,24 @@ class Operations:
         return asked(self.session, "/v1/features/read", {"items": items, **question}, FeatureReadAnswer)
 
     @operation
+    def features_as_of(
+        self, time: int | str, items: Sequence[str], **question: Unpack[PastFields]
+    ) -> Exchange[PastFeaturesAnswer]:
+        """Return the values that features of up to 20 items had at a past moment, from the log.
+
+        Args:
+            time: Milliseconds since 1970, or ISO 8601 with a zone.
+            items: Ids.
+            question: A user, a session, and names of features.
+
+        Raises:
+            AnswerPending: They are still being read after the deadline of the call.
+        """
+        wanted = {"user_id": question.get("user_id"), "session_id": question.get("session_id")}
+        query = {"time": time, "item": list(items), "feature": list(question.get("features", ())), **wanted}
+        return _made(self.session, ("v1", "features", "as-of"), query, PastFeaturesAnswer)
+
+    @operation
     def set_feature_values(self, name: str, values: Sequence[Mapping[str, object]]) -> Exchange[EventsAnswer]:
         """Set up to 500 values of a feature that is an attribute or a field of profiles: ``id``, ``value``, ``time``.
 
@@ -318,7 +338,7 @@ class Operations:
         Raises:
             AnswerPending: It is still being made after the deadline of the call.
         """
-        return _explained(self.session, request_id, items)
+        return _made(self.session, ("v1", "requests", request_id, "explanation"), {"item": list(items)}, Explained)
 
     @operation
     def placements(self) -> Exchange[PlacementList]:
@@ -442,18 +462,18 @@ def _retracted(session: ClientSession, path: str, user_id: str | None) -> Exchan
     return answer
 
 
-def _explained(session: ClientSession, request_id: str, items: Sequence[str]) -> Exchange[Explained]:
-    wanted = {"item": list(items), "wait": f"{EXPLANATION_WAIT_S}s"}
-    path = target("v1", "requests", request_id, "explanation", query=wanted)
-    end = session.edge.monotonic() + max(session.options.deadline_s, EXPLANATION_WAIT_S)
+def _made(session: ClientSession, steps: Sequence[str], wanted: Mapping[str, object], kind: type[T]) -> Exchange[T]:
+    """Ask for what a process beside the server makes, again and again until it is there."""
+    path = target(*steps, query={**wanted, "wait": f"{JOB_WAIT_S}s"})
+    end = session.edge.monotonic() + max(session.options.deadline_s, JOB_WAIT_S)
     bound_s = session.options.pause_s
     while True:
-        reply = yield from reply_to(session, HttpRequest("GET", path, wait_s=EXPLANATION_WAIT_S))
+        reply = yield from reply_to(session, HttpRequest("GET", path, wait_s=JOB_WAIT_S))
         if reply.status != HTTPStatus.ACCEPTED:
-            return decoded(session, reply, Explained)
+            return decoded(session, reply, kind)
         pause_s = max(session.edge.uniform() * bound_s, reply.retry_after_s)
         if session.edge.monotonic() + pause_s >= end:
-            message = f"The explanation of {request_id} is still being made; the same call later returns it."
+            message = f"{'/'.join(steps)} is still being made; the same call later returns it."
             raise AnswerPending(message)
         yield Pause(pause_s)
         bound_s = min(2 * bound_s, session.options.pause_s_max)

@@ -13,6 +13,7 @@ from midstream.engine.experiments.canaries import Canaries
 from midstream.engine.experiments.experimenting import Experimenting
 from midstream.engine.experiments.watch import ExperimentWatch
 from midstream.engine.explain.explainer import Explainer
+from midstream.engine.explain.past_features import PastFeatures
 from midstream.engine.history.sealer import Sealer
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.engine.models.champions import Champions
@@ -78,6 +79,8 @@ class Instance:
     experimenting: Experimenting
     explainer: Explainer | None = None
     """As the snapshotter."""
+    past: PastFeatures | None = None
+    """As the explainer."""
     operational_log: OperationalLog | None = None
     """Observer that writes the operational log."""
     sinks: SinkGroup | None = None
@@ -143,6 +146,8 @@ class Instance:
                 await service.stop()
             if self.explainer is not None:
                 await self.explainer.stop()
+            if self.past is not None:
+                await self.past.stop()
             await self.engine.stop()
             self._look_at_log()
             if self.snapshotter is not None:

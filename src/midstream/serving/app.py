@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from midstream.engine.experiments.experimenting import Experimenting
     from midstream.engine.experiments.live_report import ExperimentReports
     from midstream.engine.explain.explainer import Explainer
+    from midstream.engine.explain.past_features import PastFeatures
     from midstream.engine.folder import DataFolder
     from midstream.engine.inputs.input_group import InputGroup
     from midstream.engine.models.champions import Champions
@@ -320,6 +321,8 @@ class Maintenance:
     """Data folder, which has the API keys; None = there is none."""
     tracing: Tracing | None = None
     """Traces of requests; None = there are none."""
+    past: "PastFeatures | None" = None
+    """As the explainer."""
 
 
 NO_UPKEEP = Maintenance()
@@ -377,11 +380,11 @@ def _cold(
     from midstream.serving.admin.dead_letters import add_letter_routes
     from midstream.serving.admin.erasures import add_erasure_routes
     from midstream.serving.admin.experiments import add_experiment_routes
-    from midstream.serving.admin.explanations import add_explanation_routes
     from midstream.serving.admin.feature_values import add_setting_route
     from midstream.serving.admin.features import add_feature_routes
     from midstream.serving.admin.health import add_operation_routes
     from midstream.serving.admin.item_slates import add_item_slate_routes
+    from midstream.serving.admin.job_routes import add_explanation_routes, add_past_routes
     from midstream.serving.admin.keys import add_key_routes
     from midstream.serving.admin.lists import add_list_routes
     from midstream.serving.admin.models import add_model_routes
@@ -410,6 +413,7 @@ def _cold(
     add_people_routes(cold, engine, ingest, limits)
     add_list_routes(cold, engine, ingest)
     add_operation_routes(cold, engine, operation)
+    add_past_routes(cold, upkeep.past, ingest)
     add_feature_routes(cold, engine, limits)
     add_setting_route(cold, engine, ingest, limits)
     add_letter_routes(cold, ingest, limits)

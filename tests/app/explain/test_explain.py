@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from typing import Any
 
 import httpx
 import msgspec
@@ -14,7 +15,7 @@ from midstream.core.answers.explanations import Explained
 from midstream.core.errors import ExplanationFailed, NotFound, Overloaded, RequestInvalid, StoreUnavailable
 from midstream.engine.answer.lookups import served_body
 from midstream.engine.child_process import Ended
-from midstream.engine.explain.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer, Job
+from midstream.engine.explain.explainer import JOB_S_MAX, KEPT_S, WAITING_MAX, Explainer
 from midstream.engine.types import Ask
 from midstream.ranking.record.served import blank_served
 from midstream.state.settings import StateLimits
@@ -218,7 +219,7 @@ def test_an_error_that_nobody_foresaw_ends_the_job(tmp_path):
     children = Broken()
 
     async def work(explainer, request_id):
-        jobs: list[Job] = []
+        jobs: list[Any] = []
         for number in range(WAITING_MAX + 2):
             job = explainer.begin(request_id, (f"i{number}",))
             jobs.append(job)

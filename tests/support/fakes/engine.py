@@ -17,13 +17,16 @@ from prometheus_client import CollectorRegistry
 
 from midstream.core.answers.events import RetractedEvent, RetractionAnswer
 from midstream.core.answers.explanations import ItemWhy, SlateWhy
+from midstream.core.answers.features import ItemValues, PastFeaturesAnswer
 from midstream.core.errors import ActUnknown, Fault, ItemUnknown, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind, Operation
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
 from midstream.engine.answer.page_queries import require_count, require_items
 from midstream.engine.answer.query_mapping import require_rankable
 from midstream.engine.erasure.eraser import RewriteView
-from midstream.engine.explain.explainer import ExplainOrder, Job
+from midstream.engine.explain.child_jobs import ChildJob
+from midstream.engine.explain.explainer import ExplainOrder
+from midstream.engine.explain.past_features import PastOrder, PastQuestion
 from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
 from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk, RecommendationQuestion
@@ -425,17 +428,44 @@ class FakeExplainer:
         self.asked: list[tuple[str, tuple[str, ...], float]] = []
         """Request, items and seconds that were waited."""
 
-    def begin(self, request_id: str, items: Sequence[str] = ()) -> Job:
+    def begin(self, request_id: str, items: Sequence[str] = ()) -> ChildJob:
         """Return a job that is done, or is not."""
         self.asked.append((request_id, tuple(items), 0.0))
-        job = Job(ExplainOrder("", 0, request_id, tuple(items)), stage="folding", progress=0.25, error=self.failure)
+        job = ChildJob(
+            ExplainOrder("", 0, request_id, tuple(items)), stage="folding", progress=0.25, error=self.failure
+        )
         if not self.is_slow:
             job.state, job.result = "done", b'{"identical":true}'
         return job
 
-    async def wait(self, job: Job, timeout_s: float) -> bool:
+    async def wait(self, job: ChildJob, timeout_s: float) -> bool:
         """Note how long would be waited."""
         self.asked[-1] = (*self.asked[-1][:2], timeout_s)
+        return not self.is_slow
+
+
+class FakePast:
+    """Features as of any moment, unless ``failure`` says why there are none, or ``is_slow``."""
+
+    failure: MidstreamError | None = None
+    is_slow = False
+
+    def __init__(self) -> None:
+        """Begin without a question."""
+        self.asked: list[PastQuestion] = []
+
+    def begin(self, asked: PastQuestion) -> ChildJob:
+        """Return a job that is done, or is not."""
+        self.asked.append(asked)
+        job = ChildJob(PastOrder("", asked.time_ms, asked.items), stage="folding", progress=0.25, error=self.failure)
+        if not self.is_slow:
+            items = [ItemValues(each, [1.0]) for each in asked.items]
+            job.state = "done"
+            job.result = msgspec.json.encode(PastFeaturesAnswer(asked.time_ms, ("views",), items, 3))
+        return job
+
+    async def wait(self, _job: ChildJob, _timeout_s: float) -> bool:
+        """Wait for nothing."""
         return not self.is_slow
 
 

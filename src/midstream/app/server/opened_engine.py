@@ -96,6 +96,7 @@ def opened_engine(
         reports_of(running),
         None if folder is None else DataFolder(folder / DATA_NAME),
         running.tracing,
+        running.past,
     )
     return OpenedEngine(running.engine, AcceptNow(running), running.ingest, upkeep, company)
 

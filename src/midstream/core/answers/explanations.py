@@ -147,7 +147,7 @@ class Explained(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class JobView(msgspec.Struct, frozen=True):
-    """Progress of an explanation."""
+    """Progress of a child process that makes an answer."""
 
     state: str
     stage: str

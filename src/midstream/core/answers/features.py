@@ -24,3 +24,15 @@ class FeatureReadAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     ages_ms: Mapping[str, int | None]
     """By feature: milliseconds since it counted its last event; None = it counted none, or counts nothing."""
     read_your_writes: bool | None = None
+
+
+class PastFeaturesAnswer(msgspec.Struct, frozen=True):
+    """Feature values as of a past moment, made from the log."""
+
+    time: int
+    """The moment, as it was asked for."""
+    features: tuple[str, ...]
+    """Names of the columns."""
+    items: list[ItemValues]
+    log_position: int
+    """Number of events that were seen: all whose log time is before the moment."""

@@ -1,1 +1,1 @@
-"""Request ids come in, explanations made by a child process go out."""
+"""Request ids and past moments come in, explanations and features made by child processes go out."""

@@ -75,6 +75,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/experiments/{name}/stop": {"POST": PLACEMENTS},
     "/v1/holdout": {"PUT": PLACEMENTS, "DELETE": PLACEMENTS},
     "/v1/features": _READ_ONLY,
+    "/v1/features/as-of": _READ_ONLY,
     "/v1/features/read": {"POST": READ},
     "/v1/features/{name}": {"GET": READ, "POST": CATALOGUE},
     "/v1/dead-letters": _READ_ONLY,

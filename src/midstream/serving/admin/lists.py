@@ -12,10 +12,8 @@ from midstream.engine.lists.lists import LIMIT_DEFAULT, LIMIT_MAX
 from midstream.engine.lists.request_pages import RequestListing
 from midstream.engine.lists.user_pages import UserListing
 from midstream.engine.requests.schema import PAGE
-from midstream.events.rows import time_of
-from midstream.events.wire import Refused
 from midstream.serving.admin.audiences import add_audience_routes
-from midstream.serving.admin.route_io import json_response, path_value
+from midstream.serving.admin.route_io import DIGITS_MAX, json_response, path_value, time_value
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.parsing import query_fields, single
 from midstream.serving.openapi.document import Document, parameter, read_operation, ref, responses
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 FIELDS_MAX = 32
 """As of a slate."""
-_DIGITS_MAX = 15
 _PAGE = ("cursor", "limit")
 _TEXT: Document = {"type": "string"}
 _PAGED = [
@@ -72,7 +69,7 @@ def add_list_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
     async def get_events(request: Request) -> Response:
         """The events of a user, the newest first."""
         fields = query_fields(request.scope, (*_PAGE, "type", "since", "until"))
-        since, until = (_time(fields, name, ingest) for name in ("since", "until"))
+        since, until = (time_value(fields, name, ingest.accept) for name in ("since", "until"))
         asked = EventListing(path_value(request, "user_id"), tuple(fields.get("type", ())), since or 0, until)
         return json_response(await engine.lists.events(asked, *_page(fields)))
 
@@ -80,7 +77,7 @@ def add_list_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
     async def get_requests(request: Request) -> Response:
         """The served slates of a user, of a placement or of all, the newest first."""
         fields = query_fields(request.scope, (*_PAGE, "user_id", "placement", "since", "until"))
-        since, until = (_time(fields, name, ingest) for name in ("since", "until"))
+        since, until = (time_value(fields, name, ingest.accept) for name in ("since", "until"))
         asked = RequestListing(single(fields, "user_id"), single(fields, "placement"), since or 0, until)
         return json_response(await engine.lists.requests(asked, *_page(fields)))
 
@@ -88,7 +85,7 @@ def add_list_routes(app: FastAPI, engine: "Engine", ingest: Ingest) -> None:
     async def get_audit(request: Request) -> Response:
         """The changes that came over HTTP: who, when, what and from where, the newest first."""
         fields = query_fields(request.scope, (*_PAGE, "who", "route", "since", "until"))
-        since, until = (_time(fields, name, ingest) for name in ("since", "until"))
+        since, until = (time_value(fields, name, ingest.accept) for name in ("since", "until"))
         asked = AuditListing(single(fields, "who"), single(fields, "route"), since or 0, until)
         return json_response(await engine.lists.audit(asked, *_page(fields)))
 
@@ -104,7 +101,7 @@ def _page(fields: dict[str, list[str]]) -> tuple[str | None, int]:
     text = single(fields, "limit")
     if text is None:
         return single(fields, "cursor"), LIMIT_DEFAULT
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX):
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX):
         raise RequestInvalid((Fault("limit", f'"{text[:60]}" came.', f"From 1 to {LIMIT_MAX}.", PAGE),))
     return single(fields, "cursor"), int(text)
 
@@ -115,16 +112,3 @@ def _names(fields: dict[str, list[str]]) -> tuple[str, ...] | None:
     if names is not None and len(names) > FIELDS_MAX:
         raise RequestInvalid((Fault("fields", f"{len(names)} came.", f"At most {FIELDS_MAX}.", PAGE),))
     return None if names is None else tuple(names)
-
-
-def _time(fields: dict[str, list[str]], name: str, ingest: Ingest) -> int | None:
-    """Return a time in milliseconds, None = it did not come, or raise ``RequestInvalid``."""
-    text = single(fields, name)
-    if text is None:
-        return None
-    is_number = text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
-    try:
-        return time_of(int(text) if is_number else text, ingest.accept)
-    except Refused as refused:
-        came = refused.came or f'"{text[:60]}" came.'
-        raise RequestInvalid((Fault(name, came, refused.right, "/docs/events.md"),)) from refused

@@ -9,11 +9,15 @@ from fastapi import Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
 from midstream.engine.requests.schema import PAGE
+from midstream.events.rows import time_of
+from midstream.events.wire import Accept, Refused
 from midstream.serving.http.body_reader import BodyLimits, read_body
-from midstream.serving.http.parsing import decode_json, query_fields
+from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
 
 T = TypeVar("T")
+DIGITS_MAX = 15
+"""Of a number in a query."""
 
 
 def path_value(request: Request, name: str) -> str:
@@ -53,3 +57,16 @@ def available(part: T | None, why_not: str) -> T:
 def json_response(found: object, status: int = 200, enc_hook: Callable[[object], object] | None = None) -> Response:
     """Return what was found, as an answer that nobody keeps."""
     return to_response(Reply(status, msgspec.json.encode(found, enc_hook=enc_hook), headers=NO_STORE))
+
+
+def time_value(fields: dict[str, list[str]], name: str, accept: Accept) -> int | None:
+    """Return a time of a query in milliseconds, None = it did not come, or raise ``RequestInvalid``."""
+    text = single(fields, name)
+    if text is None:
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX
+    try:
+        return time_of(int(text) if is_number else text, accept)
+    except Refused as refused:
+        came = refused.came or f'"{text[:60]}" came.'
+        raise RequestInvalid((Fault(name, came, refused.right, "/docs/events.md"),)) from refused

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from midstream.core.answers.details import ItemDetail, LoggedEvent, UserDetail
 from midstream.core.answers.events import BulkAnswer, EventsAnswer, RetractionAnswer
 from midstream.core.answers.explanations import Explained, JobView
-from midstream.core.answers.features import FeatureReadAnswer
+from midstream.core.answers.features import FeatureReadAnswer, PastFeaturesAnswer
 from midstream.core.answers.lists import (
     AuditPage,
     EventPage,
@@ -415,6 +415,7 @@ def _encoded_schemas() -> bytes:
         PlacementDetail,
         PreviewSlates,
         FeatureReadAnswer,
+        PastFeaturesAnswer,
         *_DETAILS,
         Explained,
         JobView,

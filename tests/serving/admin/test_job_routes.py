@@ -1,4 +1,4 @@
-"""``GET /v1/requests/{id}/explanation``: there, still being made, or refused, each with its status."""
+"""Explanations and features of past moments: there, still being made, or refused, each with its status."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 
 from midstream.core.answers.slates import Slate
 from midstream.core.errors import ExplanationFailed, NotFound
+from midstream.engine.explain.past_features import PastQuestion
 from midstream.engine.types import Answer, AnswerItem
 from midstream.serving.app import asgi
 from midstream.serving.slates.recommendations import slate_of
@@ -89,3 +90,50 @@ def test_an_item_without_a_score_and_what_could_not_be_explained_are_told():
     told = msgspec.json.decode(msgspec.json.encode(slate_of(answer, None)), type=Slate)
     assert [each.score for each in told.items] == [None, 0.5]
     assert told.unexplained == {"reasons": "events arrived"}
+
+
+AS_OF = "/v1/features/as-of"
+MOMENT_MS = 1_700_000_000_000
+
+
+def test_features_as_of_a_moment(client):
+    """The question as it came, and the values as the child wrote them."""
+    query = f"time={MOMENT_MS}&item=a&item=b&item=a&user_id=ann&session_id=s&feature=views"
+    answer = client.get(f"{AS_OF}?{query}")
+    assert answer.status_code == 200
+    assert answer.json()["items"] == [{"id": "a", "values": [1.0]}, {"id": "b", "values": [1.0]}]
+    assert client.past.asked == [PastQuestion(MOMENT_MS, ("a", "b"), "ann", "s", ("views",))]
+    client.get(f"{AS_OF}?time=2023-11-14T22:13:20Z&item=a")
+    assert client.past.asked[-1] == PastQuestion(MOMENT_MS, ("a",))
+
+
+def test_features_that_are_being_read(client):
+    """202 with how far it is, and where to ask again."""
+    client.past.is_slow = True
+    answer = client.get(f"{AS_OF}?time={MOMENT_MS}&item=a")
+    assert (answer.status_code, answer.json()["stage"]) == (202, "folding")
+    assert answer.headers["location"] == f"{AS_OF}?time={MOMENT_MS}&item=a"
+
+
+@pytest.mark.parametrize(
+    "query, pointer",
+    [
+        ("item=a", "time"),
+        ("time=soon&item=a", "time"),
+        ("time=1700000000&item=a", "time"),
+        (f"time={MOMENT_MS}", "item"),
+        (f"time={MOMENT_MS}&item=a&wait=1h", "/wait"),
+        (f"time={MOMENT_MS}&" + "&".join(f"item={number}" for number in range(21)), "/item"),
+    ],
+)
+def test_a_moment_that_cannot_be_asked_about(client, query, pointer):
+    """Refused before a process is begun."""
+    answer = client.get(f"{AS_OF}?{query}")
+    assert (answer.status_code, answer.json()["pointer"]) == (400, pointer)
+    assert client.past.asked == []
+
+
+def test_features_of_the_past_need_a_log(client):
+    """404 where there is none in a folder."""
+    client.app = asgi(client.engine, client.engine.accept)
+    assert client.get(f"{AS_OF}?time={MOMENT_MS}&item=a").status_code == 404
