@@ -51,6 +51,24 @@ def test_an_estimate_of_a_shop(tmp_path, run):
     status, out, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1")
     assert (status, "snrips" in out, "1.0000" in out) == (0, True, True)
     assert "250 slates of default run again, 250 users" in err
+    assert "go by cascade_dr" in err
+    assert "reward model: tells items of" in err
+    places_and_names = ("--places", "1", "--estimator", "dr", "--estimator", "dm", "--estimator", "snipw")
+    status, out, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1", *places_and_names)
+    assert (status, "go by dr" in err) == (0, True)
+    assert [line.split("│")[1].strip() for line in out.splitlines() if "│" in line] == [
+        "dr", "dm", "snipw", "as logged",
+    ]  # fmt: skip
+    assert "dm: its error is its model's" in err
+    status, out, _ = run("estimate", "default", "-f", tmp_path, "--reward", "click=1", "--estimator", "all")
+    assert status == 0
+    assert "dr_os: cannot be estimated: it is of single choices" in out
+    names = ["sips", "rips", "snrips", "rips_clipped", "cascade_dr", "as logged"]
+    assert [line.split("│")[1].strip() for line in out.splitlines() if "│" in line] == names  # no line is wrapped
+    status, _, err = run("estimate", "default", "-f", tmp_path, "--estimator", "casade_dr")
+    assert (status, 'Nearest: "cascade_dr"' in err) == (2, True)
+    status, _, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=nan")
+    assert (status, "nan came" in err) == (2, True)
     file = tmp_path / "other.toml"
     file.write_text('sources = [{ kind = "recent_items" }]\n', "utf-8")
     status, out, _ = run("estimate", "default", file, "-f", tmp_path)

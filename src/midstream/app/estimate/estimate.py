@@ -2,11 +2,12 @@
 
 Each logged slate is run again on the state of its log position, by the plan that served it and by the one that is asked
 about. So probabilities are computed, not modelled: those of the first have to be the logged ones, those of the second
-are the weights. Only the log, snapshots and models are read, so this runs beside a server.
+are the weights. A reward model is fitted on the same slates, each fifth of the users on the others. Only the log,
+snapshots and models are read, so this runs beside a server.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,22 +15,26 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from midstream.app.config.bounds import known
 from midstream.app.config.schema import Config
 from midstream.app.estimate.logged_slates import LoggedSlate, logged_slates, rewards_by_place
+from midstream.app.estimate.target_shares import ShareCollector, SlateShares, slate_items
 from midstream.app.explain.reruns import Gone, Reruns, Then
 from midstream.app.inspect.folder_view import LogView, served_of
 from midstream.app.opening import DATA_NAME
 from midstream.app.placement_parts import draft
 from midstream.app.wiring import declarations, placements, plan
-from midstream.core.errors import NotFound, RequestInvalid, ScoresUnavailable
+from midstream.core.errors import Fault, NotFound, RequestInvalid, ScoresUnavailable
 from midstream.core.field_bounds import Told
+from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
 from midstream.core.types import LogPosition, Models
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import models_of, standing_models
 from midstream.evaluation.off_policy.intervals import Confidence, Values
-from midstream.evaluation.off_policy.report import OffPolicyReport, estimate_slates
+from midstream.evaluation.off_policy.report import ESTIMATORS, WITH_MODEL, OffPolicyReport, estimate_slates
+from midstream.evaluation.off_policy.reward_model import with_rewards
 from midstream.evaluation.off_policy.slates import SlateLog
 from midstream.feedback.rewards import rewards_of
 from midstream.ranking.explain.placement_chances import (
@@ -39,7 +44,7 @@ from midstream.ranking.explain.placement_chances import (
     unknown_chances,
 )
 from midstream.ranking.plan import Plan
-from midstream.state.settings import FoldSettings
+from midstream.state.settings import WEIGHT_MAX, FoldSettings
 from midstream.training.registry import Registry
 
 SLATES = 20_000
@@ -47,6 +52,9 @@ SLATES_MAX = 200_000
 """A slate takes two requests, 2 ms and more, and 2 kB of memory."""
 PLACES = 20
 PLACES_MAX = 100
+ALL = "all"
+"""Every estimator, those that cannot be had with the reason."""
+PAGE = "/docs/off-policy.md"
 REPRODUCED_WITHIN = 1e-3
 """Relative difference of a probability from the logged one: float32, and quadrature of ``thompson``."""
 
@@ -71,6 +79,18 @@ class EstimateWanted:
     """First ones of each slate that count."""
     confidence: Confidence | None = None
     """How intervals are made; None = jackknife over users, 95 %."""
+    estimators: Sequence[str] = ()
+    """Names of ``ESTIMATORS``, or ``all``; empty = those of as many places as are estimated."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every estimator that is asked for, once; none = those of as many places as are estimated."""
+        return ESTIMATORS if ALL in self.estimators else tuple(dict.fromkeys(self.estimators))
+
+    @property
+    def has_model(self) -> bool:
+        """Whether an estimator needs a reward model."""
+        return not self.names or not WITH_MODEL.isdisjoint(self.names)
 
 
 class PlacementEstimate(msgspec.Struct, frozen=True):
@@ -88,6 +108,9 @@ class PlacementEstimate(msgspec.Struct, frozen=True):
     report: OffPolicyReport
     reason: str | None = None
     """Why it cannot be estimated; None = it can."""
+    modelled: float | None = None
+    """Share of the target's choices whose items the reward model tells apart; the rest has the mean of its place.
+    None = there is no model."""
 
 
 def estimate_placement(
@@ -103,11 +126,14 @@ def estimate_placement(
 
     Raises:
         NotFound: There is no such placement.
+        RequestInvalid: A reward or an estimator is none; every fault is named.
         ConfigInvalid: Its settings cannot be used; every fault is named.
         LogDamaged: The log cannot be trusted.
 
     Cost: two readings of the log, a fold of it from the snapshot before the first slate, and 2 ms a slate.
     """
+    if faults := tuple(_faults(config, wanted)):
+        raise RequestInvalid(faults)
     log = LogView(folder)
     target = _Target.of(folder, config, wanted, log)
     source = wanted.logged or wanted.placement
@@ -118,12 +144,39 @@ def estimate_placement(
     impossible = target.reason
     if impossible is None and found.slates:
         earned = rewards_by_place(folder, log, config, found.slates, rewards)
-        rows = _rows(folder, target, found.slates, earned, (wanted.places, left_out), notify)
-    report = estimate_slates(_slate_log(rows, min(wanted.places, PLACES_MAX)), wanted.confidence)
+        rows = asyncio.run(_rows(folder, (target, wanted), found.slates, earned, left_out, notify))
+    report, modelled = _report(rows, wanted)
     reason = impossible or report.reason
     if reason is not None and impossible is None and not rows and left_out:
         reason = f"{reason}: {_listed(left_out)}"
-    return PlacementEstimate(wanted.placement, source, rewards, len(rows), left_out, report, reason)
+    return PlacementEstimate(wanted.placement, source, rewards, len(rows), left_out, report, reason, modelled)
+
+
+def _faults(config: Config, wanted: EstimateWanted) -> Iterator[Fault]:
+    """Yield what is wrong with the rewards and the estimators."""
+    actions = (*config.events.types, IMPRESSION)
+    for name, worth in wanted.rewards.items():
+        yield from known(f"reward of {name!r}", name, actions, "an action", "One of", "/docs/feedback.md")
+        if not abs(worth) <= WEIGHT_MAX:
+            right = f"A number from {-WEIGHT_MAX:,.0f} to {WEIGHT_MAX:,.0f}."
+            yield Fault(f"reward of {name!r}", f"{worth} came.", right, "/docs/feedback.md")
+    for name in wanted.estimators:
+        yield from known("estimator", name, (*ESTIMATORS, ALL), "an estimator", "One of", PAGE)
+
+
+def _report(rows: Sequence["_Row"], wanted: EstimateWanted) -> tuple[OffPolicyReport, float | None]:
+    """Return the report, and the share of the target's choices that its reward model tells apart."""
+    log = _slate_log(rows, min(wanted.places, PLACES_MAX))
+    shares = [row.shares for row in rows if row.shares is not None]
+    if not shares:
+        return estimate_slates(log, wanted.confidence, names=wanted.names), None
+    items = slate_items([row.unit for row in rows], shares, log.places)
+    report = estimate_slates(log, wanted.confidence, lambda cut: with_rewards(cut, items), wanted.names)
+    if not report.places:
+        return report, None
+    kept = items.first(report.places)
+    exists = (kept.chosen >= 0) & (log.weight_above[:, : report.places] > 0)
+    return report, float(kept.share.sum(dtype=np.float64) / exists.sum())
 
 
 @dataclass(slots=True, eq=False)
@@ -203,32 +256,49 @@ class _Row:
     logged: Values
     target: Values
     missing: Values
+    shares: SlateShares | None
+    """Of the target, for the reward model; None = there is no model."""
 
 
-def _rows(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Limits:
+    """How much of a slate is read."""
+
+    places: int
+    least: float
+    """Probability below which an item could not be logged."""
+    collector: ShareCollector | None
+
+
+async def _rows(
     folder: Path,
-    target: _Target,
+    asked: tuple[_Target, EstimateWanted],
     slates: Sequence[LoggedSlate],
     earned: Mapping[LogPosition, Values],
-    limits: tuple[int, dict[str, int]],
+    left_out: dict[str, int],
     notify: Notify,
 ) -> list[_Row]:
-    """Return the slates that could be run again by both plans; counts the others by reason."""
-    places, left_out = limits
+    """Return the slates that could be run again by both plans; counts the others by reason.
+
+    All slates are one task: a runner that begins one for each spends more time on its signal handler than on a slate.
+    """
+    target, wanted = asked
+    places = min(wanted.places, PLACES_MAX)
+    longest = min(places, max(each.length for each in slates))
+    collector = ShareCollector.of(len(slates), longest) if wanted.has_model else None
+    limits = _Limits(places, 1 / len(slates), collector)
     reruns = Reruns(folder)
-    least = 1 / len(slates)
     found: list[_Row] = []
-    with asyncio.Runner() as runner:
-        for done, each in enumerate(slates):
-            try:
-                reward = _earned(earned, each)
-                row = runner.run(_row(target, reruns.prepared(each.body), each, reward, (places, least)))
-            except (Gone, NoChances, NotFound, RequestInvalid, ScoresUnavailable) as error:
-                reason = error.difference.field + " is gone" if isinstance(error, Gone) else str(error)
-                left_out[reason] = left_out.get(reason, 0) + 1
-            else:
-                found.append(row)
-            notify("running slates again", done + 1, len(slates))
+    for done, each in enumerate(slates):
+        try:
+            row = await _row(target, reruns.prepared(each.body), each, _earned(earned, each), limits)
+        except (Gone, NoChances, NotFound, RequestInvalid, ScoresUnavailable) as error:
+            reason = error.difference.field + " is gone" if isinstance(error, Gone) else str(error)
+            left_out[reason] = left_out.get(reason, 0) + 1
+        else:
+            found.append(row)
+        notify("running slates again", done + 1, len(slates))
+        await asyncio.sleep(0)  # where an interrupt from the keyboard ends the task
     return found
 
 
@@ -244,13 +314,13 @@ def _earned(earned: Mapping[LogPosition, Values], slate: LoggedSlate) -> Values:
     return earned[slate.position]
 
 
-async def _row(target: _Target, then: Then, slate: LoggedSlate, reward: Values, limits: tuple[int, float]) -> _Row:
+async def _row(target: _Target, then: Then, slate: LoggedSlate, reward: Values, limits: _Limits) -> _Row:
     """Return one slate.
 
     Raises:
         NoChances: Another probability than the logged one comes out, or none can be told.
     """
-    places, least = limits
+    places = limits.places
     made = target.plan(then.fold.settings)
     logged = await placement_chances(then.plan, then.observe, then.record, as_logged=True, places=places)
     propensity = np.array([each.propensity for each in then.record.items[:places]], dtype=np.float64)
@@ -259,8 +329,15 @@ async def _row(target: _Target, then: Then, slate: LoggedSlate, reward: Values, 
         raise NoChances(message)
     observe = partial(then.fold.moment, models=made.models)
     asked = await placement_chances(made, observe, then.record, as_logged=False, places=places)
-    missing = mass_without_support(asked, logged, least)
-    return _Row(slate.unit, reward[:places], propensity, np.minimum(asked.slate.chosen, 1.0), np.minimum(missing, 1.0))
+    missing = mass_without_support(asked, logged, limits.least)
+    shares = None
+    if limits.collector is not None:
+        chosen = [each.id for each in then.record.items[:places]]
+        shares = limits.collector.collected(chosen, asked, then.fold.vocabulary.item_ids)
+    return _Row(
+        slate.unit, reward[:places], propensity,
+        np.minimum(asked.slate.chosen, 1.0), np.minimum(missing, 1.0), shares,
+    )  # fmt: skip
 
 
 def _slate_log(rows: Sequence[_Row], places: int) -> SlateLog:

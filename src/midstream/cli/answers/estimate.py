@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from midstream.app.estimate.estimate import EstimateWanted, PlacementEstimate
+    from midstream.evaluation.off_policy.report import Estimated
 
 app = typer.Typer()
 File = Annotated[
@@ -30,6 +31,10 @@ Slates = Annotated[
 Places = Annotated[
     int | None, typer.Option("--places", metavar="N", min=1, max=100, help="First places of a slate that count.")
 ]
+Estimators = Annotated[
+    list[str] | None,
+    typer.Option("--estimator", metavar="NAME", help="Estimator, repeatable, or all; default: those that apply."),
+]
 
 
 @app.command(
@@ -40,6 +45,8 @@ Places = Annotated[
       Prints what the settings of the file would have earned on home's slates.
     midstream estimate new --logged home --reward click=1
       Prints the clicks a slate that the placement new would have got.
+    midstream estimate home bolder.toml --places 1 --estimator dr --estimator snipw
+      Prints two estimates of the first place alone.
     """,
 )
 def command(
@@ -49,22 +56,26 @@ def command(
     rewards: Rewards = None,
     slates: Slates = None,
     places: Places = None,
+    estimators: Estimators = None,
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Estimate a placement's value from the slates of another.
 
-    Each logged slate is run again by both placements. The ratio of their probabilities weights what followed. Where the
-    log does not support an estimate, the reason is printed instead; the exit status is 0. A server may have the folder
-    open.
+    Each logged slate is run again by both placements. The ratio of their probabilities weights what followed; a reward
+    model that is fitted on the slates makes intervals narrower. Where the log does not support an estimate, the reason
+    is printed instead; the exit status is 0. A server may have the folder open.
     """
-    wanted = _wanted(placement, file, (logged, tuple(rewards or ())), (slates, places))
+    wanted = _wanted(placement, file, (logged, tuple(rewards or ()), tuple(estimators or ())), (slates, places))
     found = _estimated(folder, wanted)
     print_json(found) if as_json else print_estimate(found)
 
 
 def _wanted(
-    placement: str, file: str, source: tuple[str | None, tuple[str, ...]], sizes: tuple[int | None, int | None]
+    placement: str,
+    file: str,
+    source: tuple[str | None, tuple[str, ...], tuple[str, ...]],
+    sizes: tuple[int | None, int | None],
 ) -> "EstimateWanted":
     """Return the question of a command line."""
     from midstream.app.estimate.estimate import PLACES, SLATES, EstimateWanted
@@ -77,6 +88,7 @@ def _wanted(
         rewards=dict(map(_reward, source[1])),
         slates=sizes[0] or SLATES,
         places=sizes[1] or PLACES,
+        estimators=source[2],
     )
 
 
@@ -105,17 +117,38 @@ def print_estimate(found: "PlacementEstimate") -> None:
     if found.reason is not None:
         out.print(f"{found.placement} cannot be estimated: {found.reason}", markup=False)
         return
-    rows = [(each.name, *_numbers((each.value, each.low, each.high, each.parameter))) for each in report.estimates]
-    before = report.logged
-    rows.append(("as logged", *_numbers((before.value, before.low, before.high, None))))
-    interval = f"{report.level:.0%} from"
-    out.print(table_of(["estimator", "value", interval, "to", "limit"], rows))
-    say(f"go by {report.chosen}: reward of the first {report.places} of {report.places_asked} places of a slate")
+    columns = ["estimator", "value", "from", "to", "users", "weight", "unlogged", "limit"]
+    valued = [each for each in report.estimates if each.value is not None]
+    out.print(table_of(columns, [tuple(_row(each)) for each in (*valued, report.logged)]))
+    for note, names in _notes(each for each in report.estimates if each.value is None).items():
+        out.print(f"{', '.join(names)}: cannot be estimated: {note}", markup=False)
+    for note, names in _notes(valued).items():
+        say(f"{', '.join(names)}: {note}")
+    places = f"the first {report.places} of {report.places_asked} places of a slate"
+    say(f"go by {report.chosen}: reward of {places}, from and to: intervals of {report.level:.0%}")
     say(
         f"effective users {support.effective:,.0f}, users who acted {support.acts:,.0f}, largest weight "
         f"{support.weight_max:.3g}, mean weight {support.weight_mean:.3f}, without support {support.missing:.2%}"
     )
+    if found.modelled is not None:
+        say(f"reward model: tells items of {found.modelled:.0%} of the target's choices apart")
 
 
-def _numbers(values: "Iterable[float | None]") -> "Iterable[str]":
-    return (UNKNOWN if each is None else f"{each:.4f}" for each in values)
+def _row(each: "Estimated") -> "Iterable[str]":
+    """Return one estimator's line; ``users``, ``weight`` and ``unlogged`` are of the weights that it uses."""
+    yield "as logged" if each.name == "logged" else each.name
+    yield from (UNKNOWN if number is None else f"{number:.4f}" for number in (each.value, each.low, each.high))
+    yield UNKNOWN if each.effective is None else f"{each.effective:,.0f}"
+    yield UNKNOWN if each.weight_max is None else f"{each.weight_max:.3g}"
+    yield UNKNOWN if each.unsupported is None else f"{each.unsupported:.2%}"
+    number = "∞" if each.parameter is None else f"{each.parameter:.3g}"
+    yield {None: "", "weight_max": f"≤ {number}", "shrinkage": f"λ {number}"}[each.tuned]
+
+
+def _notes(estimates: "Iterable[Estimated]") -> dict[str, list[str]]:
+    """Return each note with the estimators that have it."""
+    found: dict[str, list[str]] = {}
+    for each in estimates:
+        if each.note is not None:
+            found.setdefault(each.note, []).append(each.name)
+    return found

@@ -175,13 +175,20 @@ def sndr(log: ChoiceLog) -> Terms:
 def switch_dr(log: ChoiceLog, weight_max: float) -> Terms:
     """Return the same as ``dr``, where weights above ``weight_max`` leave the model uncorrected."""
     predicted, expected = log.model
-    weight = log.weight
-    return Terms(expected, (np.where(weight <= weight_max, weight, 0.0) * (log.reward - predicted))[:, None])
+    return Terms(expected, (switched(log.weight, weight_max) * (log.reward - predicted))[:, None])
+
+
+def switched(weight: Values, weight_max: float) -> Values:
+    """Return the weights of Switch-DR, (n,): 0 in place of those above ``weight_max``."""
+    return np.where(weight <= weight_max, weight, 0.0)
 
 
 def dr_os(log: ChoiceLog, shrinkage: float) -> Terms:
-    """Return the same as ``dr`` with weights shrunk to λ w / (w² + λ): 0 = the model alone, infinity = ``dr``."""
+    """Return the same as ``dr`` with shrunken weights: 0 = the model alone, infinity = ``dr``."""
     predicted, expected = log.model
-    weight = log.weight
-    shrunk = weight if np.isinf(shrinkage) else shrinkage * weight / np.maximum(weight**2 + shrinkage, 1e-300)
-    return Terms(expected, (shrunk * (log.reward - predicted))[:, None])
+    return Terms(expected, (shrunken(log.weight, shrinkage) * (log.reward - predicted))[:, None])
+
+
+def shrunken(weight: Values, shrinkage: float) -> Values:
+    """Return the weights of DRos, λ w / (w² + λ), (n,)."""
+    return weight if np.isinf(shrinkage) else shrinkage * weight / np.maximum(weight**2 + shrinkage, 1e-300)

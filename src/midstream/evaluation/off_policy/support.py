@@ -13,7 +13,8 @@ An estimate is refused where one of four figures says that its interval would no
   that is 1.1 %.
 * Mean weight, which is 1 less that mass if the logged probabilities are those by which was chosen. Five standard errors
   away from it they are not, or a few weights are so heavy that the mean has not been reached. (Weights are skewed: 2 of
-  1,500 sound logs were more than 4 away, none 5.)
+  1,500 sound logs were more than 4 away, none 5.) Above it the mean may be by as much as the probability of what no
+  user met: a place that is almost certain has been the same each time, so its weights have no spread.
 
 References:
     L. Kish, "Survey Sampling", 1965, section 8.2.
@@ -34,6 +35,8 @@ MISSING_MAX = 0.01
 """Share of the target's mass without support."""
 MEAN_ERRORS_MAX = 5.0
 """Standard errors between the mean weight and what it should be."""
+UNMET = 10.0
+"""Users among whom something is met once on average; that none of them meets it has a probability of e to the -10."""
 _ROUNDING = 1e-4
 """Of a product of a hundred logged probabilities, which are float32."""
 
@@ -131,10 +134,10 @@ def _reason(found: Support, mean_error: float) -> str | None:
             f"what followed is worth {found.acts:.0f} users with an act ({ACTS_MIN:.0f} at least): log more slates, or "
             "count an act that is more frequent"
         )
-    away = abs(found.weight_mean - (1 - found.missing))
-    if away > MEAN_ERRORS_MAX * mean_error + _ROUNDING:
+    away = found.weight_mean - (1 - found.missing)
+    if not -MEAN_ERRORS_MAX * mean_error - _ROUNDING <= away <= MEAN_ERRORS_MAX * mean_error + UNMET / found.users:
         return (
-            f"the mean weight is {found.weight_mean:.3f} and should be {1 - found.missing:.3f} "
-            f"(within {MEAN_ERRORS_MAX * mean_error:.3f}): the logged probabilities are not those of the logged choices"
+            f"the mean weight is {found.weight_mean:.4f} and should be {1 - found.missing:.4f} "
+            f"(within {MEAN_ERRORS_MAX * mean_error:.4f}): the logged probabilities are not those of the logged choices"
         )
     return None
