@@ -52,7 +52,7 @@ def test_an_estimate_of_a_shop(tmp_path, run):
     assert (status, "snrips" in out, "1.0000" in out) == (0, True, True)
     assert "250 slates of default run again, 250 users" in err
     assert "go by cascade_dr" in err
-    assert "reward model: tells items of" in err
+    assert "reward model: distinguishes" in err
     places_and_names = ("--places", "1", "--estimator", "dr", "--estimator", "dm", "--estimator", "snipw")
     status, out, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1", *places_and_names)
     assert (status, "go by dr" in err) == (0, True)

@@ -131,7 +131,7 @@ def print_estimate(found: "PlacementEstimate") -> None:
         f"{support.weight_max:.3g}, mean weight {support.weight_mean:.3f}, without support {support.missing:.2%}"
     )
     if found.modelled is not None:
-        say(f"reward model: tells items of {found.modelled:.0%} of the target's choices apart")
+        say(f"reward model: distinguishes the items of {found.modelled:.0%} of the target's choices")
 
 
 def _row(each: "Estimated") -> "Iterable[str]":
