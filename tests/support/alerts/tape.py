@@ -69,7 +69,7 @@ class Tape:
         self._add(scrapes, lasts, repeats=True)
 
     def check(self, *alerts: str) -> None:
-        """Say which alerts fire now (``firing``), and that no other one does."""
+        """Say which alerts fire now (``firing``), and that no other one does; without any, that none is pending."""
         self._checks.append(((self._steps - 1) * self._interval_s, alerts))
 
     def play(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Tape:
             "input_series": [{"series": name, "values": _told(each.values)} for name, each in self._series.items()],
             "promql_expr_test": [
                 {
-                    "expr": 'ALERTS{alertstate="firing"}',
+                    "expr": 'ALERTS{alertstate="firing"}' if alerts else "ALERTS",
                     "eval_time": f"{at_s}s",
                     "exp_samples": [{"labels": each, "value": 1} for each in alerts],
                 }
