@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from midstream.monitoring.experiment_gauges import ExperimentGauges
 from midstream.monitoring.freshness_metrics import FreshnessMetrics
+from midstream.monitoring.input_gauges import InputGauges
 from midstream.monitoring.loop_metrics import LoopCounter, LoopCounters, LoopHistogram, LoopHistograms
 from midstream.monitoring.machine_gauges import MachineGauges
 from midstream.monitoring.online_gauges import OnlineGauges
@@ -138,9 +139,8 @@ class Metrics:
         self._shared_leases = self._gauge("shared_log_leases", "Inputs, outputs and sinks that run here.", "topic")
         self._shared_messages = Totals("midstream_shared_log_messages", "Messages by what became of them.", "outcome")
         self.registry.register(self._shared_messages)
-        self._input_lag = self._gauge("input_lag", "Messages of a partition not read yet.", "input", "partition")
-        self._input_open = self._gauge("input_open", "1 while an input reads its topic.", "input")
-        self._input_stopped = self._gauge("input_stopped", "1 while an input waits for an operator.", "input")
+        self.inputs = InputGauges()
+        self.registry.register(self.inputs)
 
     def _describe_state(self) -> None:
         self._sync_seconds = self._loop_histograms("sync_seconds", "Time of one durable write.", _SYNC_SECONDS).of()
@@ -217,6 +217,7 @@ class Metrics:
         self._snapshot_seconds = self._gauge("snapshot_seconds", "Time that the last snapshot took.")
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Age of the newest good snapshot.")
         self._snapshot_position = self._gauge("snapshot_log_position", "Its log position.")
+        self.snapshot_overdue = self._gauge("snapshot_overdue_seconds", "By how much the next is late, 0 = it is not.")
         self.rebuilds = self._counter("rebuilds", "Rebuilds by outcome.", "outcome", begun=("done", "failed"))
         self.trainings = TrainingMetrics(self.registry)
         self.freshness = FreshnessMetrics(self.registry)
@@ -289,13 +290,6 @@ class Metrics:
         """Set the number of events waiting for the log, and of requests waiting for a log position."""
         self._queued_events.set(events)
         self._waiters.set(waiters)
-
-    def set_input(self, name: str, lag: Mapping[str, int], *, reads: bool, is_stopped: bool) -> None:
-        """Set the state of an input; ``lag`` is by partition, of which the state holds a maximum."""
-        for partition, behind in lag.items():
-            self._input_lag.labels(name, partition).set(behind)
-        self._input_open.labels(name).set(reads)
-        self._input_stopped.labels(name).set(is_stopped)
 
     def losses(self) -> Mapping[str, Mapping[str, int]]:
         """Return what was refused, given up or cut off since the start, by kind and by label. Cost: 20 µs."""

@@ -20,7 +20,7 @@ async def test_a_disk_that_is_nearly_full(tmp_path: Path) -> Tape:
         shop.hands.free_share = 0.04
         tape.hold(await shop.scrape(), lasts="6m")
         tape.check(firing("MidstreamDiskFull"))
-        shop.hands.free_share = 0.4
+        shop.hands.free_share = 0.9
         tape.hold(await shop.scrape(), lasts="2m")
         tape.check()
     return tape

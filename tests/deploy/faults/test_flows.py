@@ -1,6 +1,8 @@
 """Faults of inputs, outputs and sinks, in a shop in process whose broker and store are in memory."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,7 +35,7 @@ ELSEWHERE = DeliveredPosition("f" * 32, LogPosition(7), TimestampMs(7)).text
 """A position of another log than that of the shop."""
 
 
-def reading(topic: FakeTopic) -> object:
+def reading(topic: FakeTopic) -> AbstractContextManager[object]:
     """Have the inputs of shops read a topic in memory."""
 
     def connect(start: str | None) -> BrokerConsumer:
@@ -65,6 +67,41 @@ async def test_an_input_that_is_behind(tmp_path: Path) -> Tape:
             topic.delay = ""
             await read_to(shop, 11_020)
             await wait_on_loop(lambda: lag(shop) == 0)
+            tape.hold(await shop.scrape(), lasts="2m")
+            tape.check()
+    return tape
+
+
+@dataclass
+class TakenLease:
+    """The right to read, which another node has now."""
+
+    is_shared: bool = True
+    is_held: bool = False
+    owner: str = "another"
+    position: int = -1
+
+    def tell(self, position: int) -> None:
+        """Do nothing."""
+
+
+@story
+async def test_an_input_that_another_node_reads(tmp_path: Path) -> Tape:
+    """A node that gives an input up does not go on saying how far it was behind then."""
+    tape = Tape()
+    topic = FakeTopic([[MESSAGE] * 10, [MESSAGE] * 10])
+    with reading(topic):
+        async with opened(tmp_path, INPUT) as shop:
+            await read_to(shop, 20)
+            tape.hold(await shop.scrape(), lasts="5m")
+            tape.check()
+            topic.delay = "a quota"
+            topic.partitions[1] += [MESSAGE] * 11_000
+            await wait_on_loop(lambda: lag(shop) == 11_000)
+            tape.hold(await shop.scrape(), lasts="12m")
+            tape.check(firing("MidstreamInputLag", input="clicks"))
+            shop.inputs._named("clicks").lease = TakenLease()
+            await wait_on_loop(lambda: lag(shop) is None)
             tape.hold(await shop.scrape(), lasts="2m")
             tape.check()
     return tape

@@ -109,6 +109,43 @@ async def test_snapshots_that_fail(tmp_path: Path) -> Tape:
     return tape
 
 
+@pytest.mark.parametrize("mode", ["at_stop", "off"])
+@story
+async def test_snapshots_that_nobody_wants(tmp_path: Path, mode: str) -> Tape:
+    """A server that is to write none while it serves is not told that none was written."""
+    tape = Tape()
+    async with opened(tmp_path, f'[snapshots]\nmode = "{mode}"\n') as shop:
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+        shop.hands.pass_by(7_200.0)
+        await shop.act()
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+    return tape
+
+
+@story
+async def test_a_snapshot_that_is_not_due(tmp_path: Path) -> Tape:
+    """The first event after two quiet hours waits for the next round."""
+    tape = Tape()
+    async with opened(tmp_path) as shop:
+        snapshotter = shop.running.snapshotter
+        assert snapshotter is not None
+        await snapshotter.write(compare=True)
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+        shop.hands.pass_by(7_200.0)
+        assert await snapshotter.write(compare=True) is None
+        await shop.act()
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+    return tape
+
+
 @story
 async def test_a_snapshot_that_differs(tmp_path: Path) -> Tape:
     """A bit of the live state is another one than the log says; a start folds it anew."""

@@ -61,7 +61,7 @@ def read(text: str, job: str = SHOP) -> Scrape:
     """Return the scrape of a text in the format of Prometheus."""
     samples = {
         series_of(each.name, {**each.labels, **target(job)}): Sample(
-            each.value, family.type in {"counter", "histogram"} and each.name.endswith(_GROWS)
+            float(each.value), family.type in {"counter", "histogram"} and each.name.endswith(_GROWS)
         )
         for family in text_string_to_metric_families(text)
         for each in family.samples

@@ -6,8 +6,9 @@ Its clocks stand unless a test moves them: a machine that is busy makes no answe
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
@@ -22,6 +23,7 @@ from midstream.app.server.opened_engine import open_with_groups, opened_engine
 from midstream.core.types import TimestampMs
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended, WorkOrder
+from midstream.engine.inputs.input_group import InputGroup
 from midstream.engine.instance import Instance
 from midstream.events.disk import Bytes, RealDisk
 from midstream.serving import app as serving_app
@@ -41,10 +43,8 @@ event_ids_max = 30_000
 """
 
 
-class TestDisk(RealDisk):
+class OrderedDisk(RealDisk):
     """The disk of the machine, which may be full, broken, or slow by a clock."""
-
-    __test__ = False
 
     def __init__(self, hands: "Hands") -> None:
         """Begin well."""
@@ -82,13 +82,27 @@ class Hands:
     """Of the disk of the data folder."""
     children_fail: bool = False
     """Of those that write snapshots, states and logs anew."""
-    disk: TestDisk = field(init=False)
+    disk: OrderedDisk = field(init=False)
 
     def __post_init__(self) -> None:
         """Have a disk that is well."""
-        self.disk = TestDisk(self)
+        self.disk = OrderedDisk(self)
         self._statvfs = os.statvfs
+        self._runs_since = 0.0
         self.limit_memory(1 << 60)
+
+    def monotonic(self) -> float:
+        """Return the time of the clock that never goes back."""
+        return self.since_s + (time.monotonic() - self._runs_since if self._runs_since else 0.0)
+
+    @contextmanager
+    def standing(self) -> Generator[None]:
+        """Have that clock stand; behind that it runs, since the end of a shop waits for some things by it."""
+        self.since_s, self._runs_since = self.monotonic(), 0.0
+        try:
+            yield
+        finally:
+            self._runs_since = time.monotonic()
 
     def pass_by(self, seconds: float) -> None:
         """Let time go by, on both clocks."""
@@ -104,7 +118,7 @@ class Hands:
         """Do what the child of a module does; one that fails tells its reason."""
         if self.children_fail:
             return Ended(b"", "OSError: [Errno 28] No space left on device", is_told=True)
-        return await run_in_process(module, order, *rest, **limits)
+        return await run_in_process(module, order, *rest)
 
     def statvfs(self, path: Any) -> os.statvfs_result:
         """Return what the kernel says of a disk, but for its free blocks."""
@@ -121,6 +135,7 @@ class Shop:
     hands: Hands
     running: Instance
     client: httpx.AsyncClient
+    inputs: InputGroup
 
     async def scrape(self) -> Scrape:
         """Return what Prometheus gets now."""
@@ -151,13 +166,13 @@ async def opened(
     hands = hands or Hands(folder / "groups")
     write(folder, config, limits)
     outside = Outside(
-        clock=lambda: TimestampMs(hands.now_ms), monotonic=lambda: hands.since_s, worked_s=lambda: 0.0, disk=hands.disk
+        clock=lambda: TimestampMs(hands.now_ms), monotonic=hands.monotonic, worked_s=lambda: 0.0, disk=hands.disk
     )
     reading = partial(machine_reading.read_machine, groups=hands.groups)
     with (
         patch.object(machine_reading, "read_machine", reading),
         patch.object(os, "statvfs", hands.statvfs),
-        patch.object(serving_app, "perf_counter", lambda: hands.since_s),
+        patch.object(serving_app, "perf_counter", hands.monotonic),
         patch.object(child_process, "run", hands.child),
     ):
         running, inputs, outputs = open_with_groups(folder, config_of(folder), outside=outside)
@@ -165,22 +180,23 @@ async def opened(
             made = opened_engine(folder, running, inputs, outputs)
             app = serving_app.asgi(made.engine, made.accept, running.config.server, made.ingest, made.upkeep)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-                shop = Shop(folder, hands, running, client)
-                assert await shop.ask() == {200}
-                assert await shop.act() == {200}  # with what was served in one commit
-                yield shop
+            with hands.standing():
+                async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                    shop = Shop(folder, hands, running, client, inputs)
+                    assert await shop.ask() == {200}
+                    assert await shop.act() == {200}  # with what was served in one commit
+                    yield shop
 
 
-def story(tell: Callable[[Path], Awaitable[Tape]]) -> Callable[[Path], None]:
+def story(tell: Callable[..., Awaitable[Tape]]) -> Callable[..., None]:
     """Make a test of a coroutine function that fills a tape: it is told to its end, and the tape is played."""
 
     @wraps(tell)
-    def test(tmp_path: Path) -> None:
+    def test(tmp_path: Path, **more: Any) -> None:
         promtool()  # skips before anything is opened
 
         async def main() -> Tape:
-            return await tell(tmp_path)
+            return await tell(tmp_path, **more)
 
         asyncio.run(main()).play(tmp_path)
 

@@ -9,6 +9,7 @@ from midstream.engine.inputs.broker_input import BrokerInput
 from midstream.engine.lease import Lease
 from midstream.engine.listeners import Listener
 from midstream.engine.types import InputView
+from midstream.monitoring.input_gauges import InputState
 from midstream.monitoring.metrics import Metrics
 
 
@@ -82,4 +83,4 @@ class InputGroup:
     def _set_gauges(self) -> None:
         for each in self.views():
             lag = {part.partition: part.lag for part in each.partitions if part.lag is not None}
-            self._metrics.set_input(each.name, lag, reads=each.reads, is_stopped=each.state == "stopped")
+            self._metrics.inputs.set(each.name, InputState(lag, each.reads, is_stopped=each.state == "stopped"))

@@ -154,14 +154,20 @@ class Snapshotter:
             self._engine.concerns.pop(PARITY, None)
 
     def set_gauges(self) -> None:
-        """Set age and log position of the newest snapshot."""
+        """Set age and log position of the newest snapshot, and by how much the next one is late."""
         self._metrics.set_snapshot(self._monotonic() - self._written_at, self._written)
+        self._metrics.snapshot_overdue.set(max(0.0, self._waits_s - self._options.interval_ms / 1_000))
+
+    @property
+    def _waits_s(self) -> float:
+        """For how long events may wait for a snapshot; 0 = none waits, or none is written while serving."""
+        is_waiting = self._service is not None and self._engine.fold.log_position > self._written
+        return self._monotonic() - self._current_at if is_waiting else 0.0
 
     def age_concern(self) -> Concern:
         """Return the concern of a newest snapshot that is too old."""
-        waits_s = self._monotonic() - self._current_at
-        is_old = self._service is not None and waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000
-        if is_old and self._engine.fold.log_position > self._written:
+        waits_s = self._waits_s
+        if waits_s > OLD_INTERVALS * self._options.interval_ms / 1_000:
             count = self._engine.fold.log_position - self._written
             return Concern(OLD, f"no snapshot for {waits_s:.0f} s: a start would fold {count:,} events")
         return Concern(OLD, "")
