@@ -195,6 +195,9 @@ class RootApp:
         return _json(health, HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
+        is_ready = self._tenants.health().ready and not self.drains()
+        # Its own log is none: whether events are accepted is what each tenant says.
+        self.metrics.set_health(ready=is_ready, accepts_events=is_ready)
         own = await text_in_turns(self.metrics.registry)
         text = await merged_tenants(own, await self._tenants.metrics_texts())
         return Reply(HTTPStatus.OK, text, METRICS_TEXT, NO_STORE)
