@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,33 @@ def test_features_are_shown_as_they_are_now(shop, tmp_path):
         cells = shop.browser.run(f"{table}.map((row) => [...row.cells].map((each) => each.textContent))")
         assert cells == rows if rows else len(cells) == LAST_ITEMS
         shop.browser.picture(tmp_path / f"{page.strip('/').replace('/', '-')}.png")
+
+
+def test_features_are_shown_as_of_a_past_moment(shop, tmp_path):
+    """The page is there at once and the values behind it; a moment of the future is refused, with the command."""
+    moment = time.time_ns() // 1_000_000
+    shown = datetime.fromtimestamp(moment / 1_000 + 1, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    wait_until(lambda: time.time() > moment / 1_000 + 1)
+    pictures = Path(os.environ.get("MIDSTREAM_PICTURES", tmp_path))
+    fill = "async (text) => { document.querySelector('#as-of').value = text; }"
+    table = "async () => [...document.querySelectorAll('[aria-label=\"Features as of then\"] tbody tr')]"
+    for page, rows in (("/items/lamp-11", 1), ("/users/ann", LAST_ITEMS)):
+        shop.open(page)
+        shop.browser.run(fill, shown)
+        shop.browser.click("form.row:has(#as-of) button")
+        shop.wait_for("events were seen")
+        cells = shop.browser.run(f"{table}.map((row) => [...row.cells].map((each) => each.textContent))")
+        assert (len(cells), cells[0]) == (rows, ["lamp-11", "12"])
+        assert violations(shop, page) == {}
+        assert shop.browser.run("async () => document.querySelector('#as-of').value") == shown
+        shop.browser.picture(pictures / f"as-of-{page.strip('/').replace('/', '-')}.png")
+    shop.browser.run(fill, "2099-01-01T00:00:00")
+    shop.browser.click("form.row:has(#as-of) button")
+    shop.wait_for("is in the future")
+    assert violations(shop, "future") == {}
+    shop.browser.click("main details summary")
+    assert "midstream features as-of questions.csv" in shop.browser.text
+    shop.browser.picture(pictures / "as-of-future.png")
 
 
 def test_a_user_is_looked_at_and_erased(shop):

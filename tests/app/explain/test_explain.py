@@ -207,6 +207,21 @@ def test_a_child_that_fails_is_told_and_asked_again(tmp_path):
     assert children.begun == 2
 
 
+def test_a_failure_is_told_to_who_polls(tmp_path):
+    """A caller that did not wait to the end gets the reason at its next look, and no other child."""
+    children = Children(Ended(b"", "LogDamaged: it is gone", is_told=True))
+
+    async def work(explainer, request_id):
+        job = explainer.begin(request_id)
+        await job.ended.wait()
+        assert explainer.begin(request_id) is job
+        assert await explainer.wait(job, 0.01)
+        assert isinstance(job.error, ExplanationFailed)
+        assert explainer.begin(request_id) is not job
+
+    beside(tmp_path, children, work)
+
+
 def test_an_error_that_nobody_foresaw_ends_the_job(tmp_path):
     """It is failed, with what was raised, makes room for others, and is made anew when it is asked for again."""
 

@@ -1,6 +1,7 @@
 """Pages of the console: each shows what its routes answer, escaped, under a policy that allows no script of others."""
 
 import re
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -45,7 +46,7 @@ def test_each_page_is_whole_and_safe(shop, path):
     assert "<img" not in answer.text
     # Inline scripts, styles and handlers would be refused by the policy, so a page that has one is broken.
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|<[^>]*\s(on\w+|style)=", answer.text)
-    if not path.endswith("/why"):  # a fragment
+    if not path.endswith(("/why", "/features")):  # fragments
         assert answer.text.startswith("<!doctype html>")
         assert answer.text.count("<h1>") == 1
         assert answer.text.count('aria-current="page"') == 1
@@ -145,6 +146,39 @@ def test_items_and_users_have_their_features_as_they_are_now(shop, tmp_path):
             assert re.search(r"<th[^>]*>views", table)
             assert re.search(r"lamp.*?<td[^>]*>7", table.split("</table>")[0])
     assert "Features <small>now" not in text_of(shop, "/items/lamp") + text_of(shop, "/users/ann")
+
+
+def test_items_and_users_have_features_as_of_a_past_moment(tmp_path):
+    """The page is there at once, the values behind it, and a moment that cannot be read is refused in words."""
+    (tmp_path / "midstream.toml").write_text(FEATURES)
+    with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as client:
+        for count in (3, 4):
+            acts = [
+                {"type": "view", "user_id": "ann", "item_id": "la,mp", "event_id": f"{count}-{each}"}
+                for each in range(count)
+            ]
+            assert client.post("/v1/events", json=acts).json()["recorded"] == count
+            if count == 3:
+                wait_until(lambda: time.time_ns() // 1_000_000 > last_seen(client))
+                moment = time.time_ns() // 1_000_000
+        for path in ("/items/la%2Cmp", "/users/ann"):
+            page = text_of(client, f"{path}?as_of={moment}")
+            (there,) = re.findall(r'data-fragment="([^"]*)"', page)
+            wait_until(lambda: "data-again" not in client.get(there.replace("&amp;", "&")).text)  # noqa: B023
+            text = client.get(there.replace("&amp;", "&")).text
+            assert "3 events were seen" in text
+            assert re.search(r"<th[^>]*>views.*la,mp.*?<td[^>]*>3<", text, re.DOTALL)
+            assert "midstream features as-of questions.csv" in text
+        for wrong, said in (("2030-01-01T00:00", "is in the future"), ("2020-01-01T00:00", "is before the log begins")):
+            there = f"{CONSOLE_PATH}/items/la%2Cmp/features?as_of={wrong}"
+            wait_until(lambda: "data-again" not in client.get(there).text)  # noqa: B023
+            answer = client.get(there)
+            assert (answer.status_code, said in answer.text) == (400, True)
+
+
+def last_seen(client):
+    """Return the log time of the newest act."""
+    return client.get("/v1/users/ann").json()["last_seen"]
 
 
 def test_looking_records_nothing(shop):

@@ -56,6 +56,17 @@ class ChildJob:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ended_at: float = 0.0
     """Monotonic."""
+    is_told: bool = False
+    """A caller that waited has its end."""
+
+    @property
+    def is_anew(self) -> bool:
+        """Whether it is begun anew for the next caller.
+
+        A failed one is, but not before its reason was told, as a caller that polls would never see it; a question that
+        was refused is refused as long as results are kept.
+        """
+        return self.state == "failed" and self.is_told and not isinstance(self.error, RequestInvalid)
 
 
 class ChildJobs:
@@ -86,7 +97,7 @@ class ChildJobs:
         terms = self._terms
         self._forget()
         job = self._jobs.get(key)
-        if job is not None and job.state != "failed":
+        if job is not None and not job.is_anew:
             return job
         if sum(each.state in {"waiting", "running"} for each in self._jobs.values()) > terms.waiting_max:
             self._engine.metrics.count_overload(terms.plural)
@@ -105,6 +116,7 @@ class ChildJobs:
                 await job.ended.wait()
         except TimeoutError:
             return False
+        job.is_told = True
         return True
 
     async def stop(self) -> None:

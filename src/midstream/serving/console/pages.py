@@ -19,6 +19,7 @@ from midstream.serving.access.scopes import (
 )
 from midstream.serving.console.api_reader import ApiAnswer, ApiReader
 from midstream.serving.console.page_address import ConsolePage, PageAddress
+from midstream.serving.console.past_pages import item_as_of, last_items, user_as_of
 from midstream.serving.console.placement_pages import placement, placement_change
 from midstream.serving.console.slate_rows import TITLES, titles_of
 from midstream.serving.console.time_charts import SHOWN, time_plots, time_points
@@ -38,8 +39,6 @@ LISTED = 50
 """Rows of a page of a list."""
 SHOWN_ITEMS = 5
 """Items of a slate that a row of a list has."""
-FEATURE_ITEMS_MAX = 5
-"""Items whose features the page of a user has: those of the newest acts."""
 
 
 PageMaker: TypeAlias = Callable[[ApiReader, PageAddress], Awaitable[ConsolePage]]
@@ -113,7 +112,7 @@ async def item(api: ApiReader, at: PageAddress) -> ConsolePage:
     found = await api.get(f"/v1/items/{at.steps['item_id']}")
     near = await _slate_now(api, "similar", {"items": [found.body["item_id"]]}) if found.is_good else None
     features = await _features_now(api, {"items": [found.body["item_id"]]}) if found.is_good else None
-    return _page("item.html", found=found, near=near, features=features)
+    return _page("item.html", found=found, near=near, features=features, query=at.query)
 
 
 async def _features_now(api: ApiReader, question: Mapping[str, object]) -> ApiAnswer | None:
@@ -128,13 +127,11 @@ async def user(api: ApiReader, at: PageAddress) -> ConsolePage:
     """One user: profile, last acts, leanings, slates."""
     path = f"/v1/users/{at.steps['user_id']}"
     found, listed = await asyncio.gather(api.get(path), api.get("/v1/placements"))
-    features = None
-    if found.is_good:
-        newest = dict.fromkeys(each["item_id"] for each in reversed(found.body["recent"]))
-        items = list(newest)[:FEATURE_ITEMS_MAX]
-        question = {"user_id": found.body["user_id"], "items": items}
-        features = await _features_now(api, question) if items else None
-    return _page("user.html", found=found, names=_names(listed), features=features)
+    items = last_items(found)
+    question = {"user_id": found.body["user_id"], "items": items} if items else {}
+    features = await _features_now(api, question) if items else None
+    values = {"names": _names(listed), "features": features, "has_features": features is not None, "query": at.query}
+    return _page("user.html", found=found, **values)
 
 
 async def models(api: ApiReader, _at: PageAddress) -> ConsolePage:
@@ -214,7 +211,9 @@ PAGES: Mapping[str, PageMaker] = {
     "/requests/{request_id}/why": why,
     "/catalogue": catalogue,
     "/items/{item_id}": item,
+    "/items/{item_id}/features": item_as_of,
     "/users/{user_id}": user,
+    "/users/{user_id}/features": user_as_of,
     "/models": models,
     "/experiments": experiments,
     "/experiments/{name}": experiment,

@@ -199,10 +199,12 @@ document.addEventListener("click", (event) => {
 async function load(place, path, tries) {
   const answer = await fetch(path);
   place.innerHTML = await answer.text();
-  if (place.querySelector("[data-again]") && tries > 0) setTimeout(() => load(place, path, tries - 1), 700);
+  if (!place.querySelector("[data-again]")) return;
+  if (tries > 0) setTimeout(() => load(place, path, tries - 1), 700);
+  else place.append(element("p", "It is not there yet; load this page again later."));
 }
 
-for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, 60);
+for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, Number(place.dataset.tries || 60));
 
 const AGAIN_MS = 5000, AGAIN_MS_MAX = 60000;
 let again = AGAIN_MS;
