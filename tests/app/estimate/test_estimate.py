@@ -1,5 +1,6 @@
 """A placement that never served is estimated from what another one served, in a shop whose visitors are known."""
 
+import signal
 from itertools import permutations
 from shutil import copytree
 
@@ -210,6 +211,20 @@ def test_the_largest_rewards_are_estimated(drawn):
     both = {"click": 1.0, "impression": -mean / SIZE}
     signed = estimate_placement(folder, config_of(DRAWN), wanted(told=SHARPER, rewards=both)).report
     assert all(np.isfinite(each.value) for each in signed.estimates)
+
+
+def test_an_interrupt_ends_the_reruns(drawn):
+    """Ctrl+C while slates are run again ends it within the next one, not behind the last."""
+    done = []
+
+    def interrupt(_stage, count, _total):
+        done.append(count)
+        if count == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        estimate_placement(drawn[0], config_of(DRAWN), wanted(), interrupt)
+    assert len(done) <= 2
 
 
 def test_items_that_are_gone_are_told_apart_by_their_ids(tmp_path):

@@ -23,6 +23,7 @@ from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, config_to_read, loaded_state
 from midstream.app.wiring import declarations, placements, plan
 from midstream.core.answers.explanations import FieldDifference
+from midstream.core.coroutines import result_of
 from midstream.core.errors import ConfigInvalid, MidstreamError, NotFound, RequestInvalid
 from midstream.core.kinds import Kind
 from midstream.core.types import EventBatch, LogPosition, Models, Moment, Query, Served
@@ -128,7 +129,8 @@ class Reruns:
         try:
             then = self.prepared(body)
             continued = self._continued(then.record, then.fold)
-            served = asyncio.run(rerun(then.plan, then.observe, then.record, continued, then.teams))
+            answering = rerun(then.plan, then.observe, then.record, continued, then.teams)
+            served = result_of(asyncio.run, answering)
         except Gone as gone:
             return Rerun(decode_body(body), (gone.difference,))
         except RequestInvalid as error:

@@ -13,6 +13,7 @@ from midstream.app.inspect.folder_view import LogView, answering_of
 from midstream.app.inspect.model_standing import model_standings
 from midstream.app.opening import Outside
 from midstream.core.answers.explanations import SlateWhy
+from midstream.core.coroutines import result_of
 from midstream.core.types import Moment, Served
 from midstream.engine.answer.query_mapping import query_of
 from midstream.engine.stores.connector import closing_runner
@@ -115,6 +116,5 @@ def served_at_rest(fold: Fold, plan: Plan, ask: Ask, seed: int, cache: FetchCach
         RequestInvalid: The filter, the context or the size cannot be used.
     """
     query = query_of(ask, plan, "", seed, Outside().clock())
-    return runner.run(
-        recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S, cache=cache)
-    )
+    answering = recommend(plan, lambda each: fold.moment(each, plan.models), query, lambda: DEADLINE_S, cache=cache)
+    return result_of(runner.run, answering)
