@@ -46,14 +46,21 @@ RUN_EVENTS: Final = 1_024
 """Events of a run: their columns are 170 kB, which stay in a core's own cache while table after table reads them."""
 BESIDE_MIN: Final = 4 * RUN_EVENTS
 """Usual events that are worth a second core: more than a server folds at a turn, as long as it answers beside it."""
-ROOMS: Final = 4
-"""Runs whose columns are there at a time: so far one core may be ahead of the other, and neither waits for each run."""
+ROOMS: Final = 16
+"""Runs whose columns are there at a time: so far one core may be ahead of the other, and neither waits for each run.
+
+With 4, one core or the other waited for 430 ns an event of 800, as what takes either of them longer than usual (a core
+that others want, memory that is touched anew) held both up; with 8 or 16 for 140 of 540. They take 2.7 MB.
+"""
 WAIT_S_MAX: Final = 60.0
 """For the other core, at a time: a run takes it 2 ms, on a machine that is busy 100."""
 WAITS_MAX: Final = 3
 """A process that was stopped goes on with its time over, and the other thread with nothing done yet."""
-IDS_NS, ITEMS_NS, USERS_NS, PAIRS_NS, SESSION_INDEX_NS, OUTCOMES_NS = 380, 140, 70, 260, 130, 25
-"""What an event takes each group of tables on one core, where sessions have ten events: what is balanced by."""
+IDS_NS, ITEMS_NS, USERS_NS, PAIRS_NS, SESSION_INDEX_NS, OUTCOMES_NS = 310, 75, 50, 180, 170, 25
+"""What an event takes each group of tables on one core, where sessions have ten events: what is balanced by.
+
+Measured by the CPU time of both threads for each way to deal the tables out (3 M events, 1 M users, Zen 5).
+"""
 CELL_NS, AFFINITY_NS = 30, 50
 """The same of a cell, and of an attribute that users have affinities to."""
 _LATE: Final = f"no end of a run on the second core came within {WAITS_MAX * WAIT_S_MAX:g} s"
