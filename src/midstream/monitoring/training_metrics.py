@@ -27,6 +27,12 @@ class TrainingMetrics:
         self._last = Gauge(
             "midstream_training_last_timestamp_seconds", "End of the last training.", ("model",), registry=registry
         )
+        self.overdue = Gauge(
+            "midstream_training_overdue_seconds",
+            "By how much the next one is late, or since when it is under way; 0 = neither.",
+            ("model",),
+            registry=registry,
+        )
         self.alarm = Gauge(
             "midstream_training_alarm",
             "1 = the last training failed, or its version was taken back.",

@@ -51,6 +51,28 @@ async def test_a_training_that_fails(tmp_path: Path) -> Tape:
     return tape
 
 
+@story
+async def test_a_training_that_does_not_come(tmp_path: Path) -> Tape:
+    """Another one has had the turn for hours when it is due; then it comes."""
+    tape = Tape()
+    async with opened(tmp_path, TRAINED) as shop:
+        await wait_on_loop(lambda: len(decided(shop)) == 1)
+        tape.hold(await shop.scrape(), lasts="5m")
+        tape.check()
+        assert shop.running.trainings is not None
+        assert shop.running.snapshotter is not None
+        async with shop.running.trainings._parts.turn:
+            shop.hands.pass_by(13 * 3_600.0)
+            await shop.act()
+            await shop.running.snapshotter.write(compare=True)
+            tape.hold(await shop.scrape(), lasts="12m")
+            tape.check(firing("MidstreamTrainingOverdue", model="taste"))
+        await wait_on_loop(lambda: len(decided(shop)) == 2)
+        tape.hold(await shop.scrape(), lasts="2m")
+        tape.check()
+    return tape
+
+
 def decided(shop: Shop) -> list[str]:
     """Return the decisions, oldest first."""
     assert shop.running.trainings is not None

@@ -8,6 +8,7 @@ from midstream.app.training.candidate_maker import ChildMaker
 from midstream.app.training.experiment_trials import ExperimentTrials
 from midstream.engine.instance import Instance
 from midstream.engine.trainings.candidates import LoopParts
+from midstream.engine.trainings.overdue import overdue_listener
 from midstream.engine.trainings.training_loop import TrainingLoop
 
 LEASE = "trainings"
@@ -42,4 +43,7 @@ def with_trainings(running: Instance, folder: Path, turn: asyncio.Lock | None = 
     loop = training_loop(running, folder, turn)
     if running.leases is not None:
         loop.share(running.leases.lease(LEASE))
+    engine = running.engine
+    tables = lambda: running.service.config.trainings  # noqa: E731  read anew at each look
+    engine.listeners.add(overdue_listener(tables, loop.journal, engine.metrics, engine.clock))
     return replace(running, services=(*running.services, loop), trainings=loop)
