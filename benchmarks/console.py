@@ -6,21 +6,24 @@ events, and opens the next stream where one ends. Short loads without viewers an
 the machine falls on both, and the first of them changes with each round. They begin when the server is idle, and no
 history is sealed meanwhile: that takes 26 s with five million events. Viewers share the generator's core and run there
 only while it is asleep (``SCHED_IDLE``), so that they delay neither the server nor what measures the latency. Needs a C
-compiler. About 4 minutes.
+compiler. About 4 minutes. With ``--pages`` the time of each page instead, asked for one after the other on an idle
+server, median and longest of 20. About 1 minute.
 """
 
 import argparse
 import http.client
 import os
+import re
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from serving import (
     CONFIG,
     Row,
@@ -47,6 +50,7 @@ IDLE_S_MAX, IDLE_LOOKS, IDLE_SHARE_MAX = 180.0, 3, 0.02
 """The server is idle where so many seconds in a row had less than this share of a processor and no child process."""
 KEEP = '[history]\nhot = "3650d"\n'
 """Nothing is sealed: a seal begins a minute after the start."""
+PAGE_ROUNDS = 20
 WANTED = 1.05
 """p99 with viewers of p99 without."""
 
@@ -193,6 +197,47 @@ def measured(server: Server, root: Path, told: argparse.Namespace) -> list[Row]:
     ]
 
 
+def page_rows(server: Server) -> list[Row]:
+    """Return the time of each page of a shop that has served slates, in a quiet server."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=READ_S_MAX)) as connection:
+
+        def body(path: str) -> bytes:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+        users = [each["user_id"] for each in msgspec.json.decode(body("/v1/users?limit=50"))["users"]]
+        for user in users:
+            body(f"/v1/recommendations?user_id={user}")
+        time.sleep(SETTLE_S)
+        item = msgspec.json.decode(body("/v1/items?limit=1"))["items"][0]["item_id"]
+        served = msgspec.json.decode(body("/v1/requests?limit=1"))["requests"][0]["request_id"]
+        (base,) = re.findall(rb'name="base" value="(\w+)"', body("/console/placements/default"))
+        change = f"/placements/default/change?base={base.decode()}&slate_size=5&deadline=50ms&user={users[0]}"
+        pages = (
+            *("", "/placements", "/placements/default", f"{change}&source.popular.on=on", "/requests"),
+            *(f"/requests?ask=1&placement=default&user_id={users[0]}", f"/requests/{served}", "/catalogue"),
+            *(f"/items/{item}", f"/users/{users[0]}", "/models", "/experiments", "/outcomes", "/dead-letters"),
+            *("/keys", "/operation", "/nothing"),
+        )
+        return [Row(page_name(each), page_times(body, f"/console{each}"), "", "") for each in pages]
+
+
+def page_name(page: str) -> str:
+    """Return an address without its values."""
+    path, _, query = page.partition("?")
+    return f"{path or '/'}{' (' + query.split('=')[0] + ')' if query else ''}"
+
+
+def page_times(body: Callable[[str], bytes], path: str) -> str:
+    """Return median and longest time of a page, ms, and its size."""
+    size, found = len(body(path)), list[float]()
+    for _ in range(PAGE_ROUNDS):
+        began = time.perf_counter()
+        body(path)
+        found.append(1_000 * (time.perf_counter() - began))
+    return f"{statistics.median(found):.1f} ms, at most {max(found):.1f}; {size / 1_000:.1f} kB"
+
+
 def compared(alone: list[Window], beside: list[Window], name: str, form: str) -> str:
     """Return both states' median, lowest and highest, and the ratio of these within pairs with its quartiles."""
     first, second = ([getattr(each, name) for each in windows] for windows in (alone, beside))
@@ -214,6 +259,7 @@ def main() -> None:
     parser.set_defaults(events=200_000, sessions=40_000, items=10_000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--viewers", type=int, default=10)
+    parser.add_argument("--pages", action="store_true", help="time each page, and no load")
     told = parser.parse_args()
     os.sched_setaffinity(0, {1})  # viewers are threads of this process; the server is put on core 0 by its command
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
@@ -221,7 +267,7 @@ def main() -> None:
         rows = [*prepare(root, world_of(told), CONFIG + KEEP), *disk_rows(root)]
         before = os.getloadavg()[0]
         with serving(root) as server:
-            rows += measured(server, root, told)
+            rows += page_rows(server) if told.pages else measured(server, root, told)
         rows.append(Row("load of the machine before and after", f"{before:.1f}, {os.getloadavg()[0]:.1f}", "", ""))
     report(rows, told.json)
 
