@@ -244,6 +244,7 @@ class Metrics:
         self._follower_serves = self._gauge("follower_serves", "1 while a follower takes requests.", "follower")
         self._follower_behind = self._gauge("follower_behind_events", "Durable events it has not folded.", "follower")
         self.follower_restarts = self._counter("follower_restarts", "Ends of a follower by itself.", "follower")
+        self.tenants = self._gauge("tenants", "Tenants of this server by state.", "state")
         self.passed_on = self._counter("passed_on", "Requests that a follower passed on to the leader.")
         self._output_lag_events = self._gauge("output_lag_events", "Events that an output has not delivered.", "output")
         self._output_lag_seconds = self._gauge("output_lag_seconds", "The same in log time.", "output")

@@ -11,8 +11,6 @@ from midstream.core.errors import RequestInvalid
 from midstream.serving.access.scopes import ROUTES
 from midstream.serving.tenants.quota import records_by_route
 from midstream.serving.tenants.types import TenantQuota, TenantWish
-from tests.support.alerts.scrapes import read
-from tests.support.alerts.tape import Tape
 
 ACTS = [{"type": "view", "session_id": "s1", "item_id": each} for each in ("lamp", "mug", "jar")]
 
@@ -140,27 +138,3 @@ def test_a_file_that_cannot_be_read_hides_no_other(pair, is_folder):
     found = {each.name: each for each in TenantOrders(pair.folders.root).list()}
     assert (found["blue"].state, found["red"].state) == ("closed", "failed")
     assert "tenant.json" in found["red"].reason
-
-
-@pytest.mark.integration
-def test_a_spent_quota_is_no_overload(pair, tmp_path):
-    """No alert says that a server is overloaded whose tenant asks for more than it may, or is not ready."""
-
-    async def play(server):
-        tape = Tape()
-
-        async def scraped():
-            return read((await server.root("GET", "/metrics")).body.decode())
-
-        await server.root("PUT", "/v1/tenants/red/quota", {"requests_per_second": 1})
-        tape.hold(await scraped(), lasts="5m")
-        tape.check()
-        statuses = [(await server.of("red", "GET", "/v1/models")).status for _ in range(20)]
-        tape.repeat(after := await scraped(), lasts="15m")
-        tape.check()
-        assert after.value("midstream_refusals_total", tenant="red", reason="tenant_quota") == statuses.count(429) > 10
-        tape.hold(after, lasts="5m")
-        tape.check()
-        return tape
-
-    pair.run(play).play(tmp_path)

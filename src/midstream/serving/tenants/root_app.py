@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from http import HTTPMethod, HTTPStatus
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import msgspec
 
@@ -41,6 +41,7 @@ from midstream.serving.tenants.types import (
     PAGE,
     REASON_MAX,
     DeletedTenant,
+    State,
     SuspendBody,
     TenantList,
     TenantQuota,
@@ -195,7 +196,10 @@ class RootApp:
         return _json(health, HTTPStatus.OK if health.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _metrics_text(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
-        is_ready = self._tenants.health().ready and not self.drains()
+        health = self._tenants.health()
+        for state in get_args(State):
+            self.metrics.tenants.labels(state).set(health.tenants.get(state, 0))
+        is_ready = health.ready and not self.drains()
         # Its own log is none: whether events are accepted is what each tenant says.
         self.metrics.set_health(ready=is_ready, accepts_events=is_ready)
         own = await text_in_turns(self.metrics.registry)
