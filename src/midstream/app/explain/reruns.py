@@ -112,6 +112,7 @@ class Reruns:
         self.log = open_reader(self._data)
         self._registry = Registry(self._data.models)
         self._configs: dict[str, tuple[Config, Declarations]] = {}
+        self._found_settings: dict[tuple[str, str], FoldSettings] = {}
         self._models: dict[tuple[str, str], LoadedVersion] = {}
         self._plans: dict[tuple[str, str, str], Plan] = {}
         self._fold: Fold | None = None
@@ -210,11 +211,15 @@ class Reruns:
 
     def _settings(self, config: Config, fold_version: str) -> FoldSettings:
         """Return the settings that give a fold version: those of the configuration, under a compaction or none."""
+        key = (config.config_hash, fold_version)
+        if key in self._found_settings:
+            return self._found_settings[key]
         plain = keyed(self._data, config.fold_settings())
         names = ("", *(path.stem for path in sorted(self._data.compactions.glob("*.npy"))))
         for name in names:
             settings = msgspec.structs.replace(plain, compaction=name)
             if settings.version() == fold_version:
+                self._found_settings[key] = settings
                 return settings
         raise Gone("fold_version", fold_version, f"the same configuration gives {plain.version()} in this release")
 
