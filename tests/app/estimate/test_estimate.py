@@ -299,6 +299,9 @@ def test_what_cannot_be_asked_is_refused(drawn):
         estimate_placement(folder, config_of(DRAWN), wanted(placement="hom"))
     with pytest.raises(ConfigInvalid):
         estimate_placement(folder, config_of(DRAWN), wanted(told={"selector": {"kind": "nothing"}}))
+    one = estimate_placement(folder, config_of(DRAWN), wanted(told=SHARPER, slates=1))
+    assert one.reason is not None
+    assert "worth 1 users of 1" in one.reason
     nobody = estimate_placement(folder, config_of(DRAWN), wanted(logged="elsewhere"))
     assert (nobody.slates, nobody.reason) == (0, "nothing was logged")
 

@@ -176,7 +176,7 @@ def _report(rows: Sequence["_Row"], wanted: EstimateWanted) -> tuple[OffPolicyRe
         return report, None
     kept = items.first(report.places)
     exists = (kept.chosen >= 0) & (log.weight_above[:, : report.places] > 0)
-    return report, float(kept.share.sum(dtype=np.float64) / exists.sum())
+    return report, min(1.0, float(kept.share.sum(dtype=np.float64) / exists.sum()))
 
 
 @dataclass(slots=True, eq=False)

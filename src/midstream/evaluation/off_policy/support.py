@@ -119,16 +119,19 @@ def _mean_error(sums: Values, counts: Values) -> float:
 
 def _reason(found: Support, mean_error: float) -> str | None:
     """Return the first reason for which nothing can be said."""
+    few = (
+        f"the weights are worth {found.effective:.0f} users of {found.users} ({EFFECTIVE_MIN:.0f} at least): "
+        "log more slates or more exploration, or estimate fewer places"
+    )
+    if found.users < EFFECTIVE_MIN:  # of few slates an item with any chance counts as one that could not be logged
+        return few
     if found.missing > MISSING_MAX:
         return (
             f"{found.missing:.1%} of what it would serve could never have been logged ({MISSING_MAX:.0%} at most): "
             "the logged placement gave those items no chance"
         )
     if found.effective < EFFECTIVE_MIN:
-        return (
-            f"the weights are worth {found.effective:.0f} users of {found.users} ({EFFECTIVE_MIN:.0f} at least): "
-            "log more slates or more exploration, or estimate fewer places"
-        )
+        return few
     if found.acts < ACTS_MIN:
         return (
             f"what followed is worth {found.acts:.0f} users with an act ({ACTS_MIN:.0f} at least): log more slates, or "
