@@ -197,7 +197,7 @@ def test_a_wrong_filter_is_shown_at_its_field(shop):
     shop.fill("#slate_size", "3")
     shop.browser.click("form.placement button.main")
     shop.wait_for("would see")
-    assert "leaves" in shop.browser.text or "new" in shop.browser.text or "the same place" in shop.browser.text
+    assert "leaves" in shop.browser.text or "new" in shop.browser.text or "stays" in shop.browser.text
 
 
 def test_a_change_of_somebody_else_is_not_covered(shop):

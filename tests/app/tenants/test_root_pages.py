@@ -37,6 +37,10 @@ def test_a_person_signs_in_and_sees_the_tenants(pair):
         signed = await server.ask("PUT", "/console/session", {}, headers=[(b"x-api-key", person.encode())])
         cookie = [(b"cookie", signed.headers[b"set-cookie"].partition(b";")[0])]
         page = await server.ask("GET", "/console", headers=cookie)
+        nothing = await server.ask("GET", "/console/nothing", headers=cookie)
+        assert (nothing.status, b"is no page of the console" in nothing.body) == (404, True)
+        assert b'href="/console"' in nothing.body
+        assert (await server.ask("GET", "/v1/nothing", headers=cookie)).json()["status"] == 404
         changed = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, OWN])
         foreign = await server.ask("POST", "/v1/tenants/red/resume", {}, headers=[*cookie, FOREIGN])
         earlier = (b"cookie", b"midstream_key=of_an_earlier_console")

@@ -7,8 +7,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 import midstream
+from midstream.engine.explain.past_features import COMMAND
 from midstream.serving.access.console_session import CONSOLE_PATH
+from midstream.serving.console.api_reader import ApiAnswer
+from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.pages import PAGES
+from midstream.serving.console.past_pages import command
 from tests.support.patience import wait_until
 
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -174,6 +178,21 @@ def test_items_and_users_have_features_as_of_a_past_moment(tmp_path):
             wait_until(lambda: "data-again" not in client.get(there).text)  # noqa: B023
             answer = client.get(there)
             assert (answer.status_code, said in answer.text) == (400, True)
+
+
+def test_a_log_that_is_too_long_for_the_page_has_the_command():
+    """It is there to be copied, without another click."""
+    came = "6,000,000 events lie between the nearest snapshot and that moment."
+    fault = {"pointer": "time", "came": came, "right": f"{COMMAND} reads any number of them.", "page": "/docs/x.md"}
+    body = {"title": "The request cannot be used", "detail": f"{came} {fault['right']}", "errors": [fault]}
+    shell = command("2026-01-31T12:30:00Z", "o'ann", ["lamp"])
+    text = Templates().render("as_of.html", "/at", {"found": ApiAnswer(400, body), "moment": "then", "command": shell})
+    assert "<details open>" in text
+    assert came in text
+    assert "o&#39;&#34;&#39;&#34;&#39;ann" in text
+    body["detail"] = "That moment is in the future."
+    text = Templates().render("as_of.html", "", {"found": ApiAnswer(400, body), "moment": "then", "command": shell})
+    assert "<details open>" not in text
 
 
 def last_seen(client):

@@ -14,6 +14,7 @@ from midstream.core.answers.problems import Problem
 from midstream.core.errors import DOCUMENTATION_PATH, MidstreamError, Overloaded
 from midstream.serving.access.callers import OWN_EVENTS, with_caller
 from midstream.serving.admin.features import READ_PATH
+from midstream.serving.admin.job_routes import AS_OF_PATH
 from midstream.serving.browser.script import SCRIPT_PATH
 from midstream.serving.cluster.proxy import LeaderGone, Passage
 from midstream.serving.http.problems import Disconnected, RefusedElsewhere, problem_of, problem_reply
@@ -32,6 +33,8 @@ _QUESTIONS = frozenset((RECOMMENDATIONS_PATH, BATCH_PATH, RANK_PATH, PAGES_PATH,
 _LOOKUPS = ("/v1/items/", "/v1/users/", "/v1/features")
 _PLAIN = frozenset(("/health/live", DOCS_PATH, "/openapi.json", SCRIPT_PATH))
 READY_PATH = "/health/ready"
+_OF_LEADER = frozenset((READY_PATH, AS_OF_PATH))
+"""Of the paths that a follower could answer: what the leader knows alone, and what a process beside it makes."""
 _REQUESTS = "/v1/requests/"
 _READS = frozenset(("GET", "HEAD"))
 _PASSES = frozenset((503, 507))
@@ -87,7 +90,7 @@ class FollowedApp:
         """Return whether this state answers; for a lookup, once it has all events acknowledged before it."""
         path: str = scope["path"]
         method: str = scope["method"]
-        if path == READY_PATH or not self._is_current():
+        if path in _OF_LEADER or not self._is_current():
             return False
         if path in _QUESTIONS:
             return method in {"GET", "POST"}

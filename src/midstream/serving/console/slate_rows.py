@@ -26,7 +26,7 @@ class ComparedRow:
     """None = today's slate is shorter."""
     proposed: Mapping[str, Any] | None
     move: str
-    """Of the proposed item: new, up 2, down 1, or the same place; empty = there is none, or nothing to compare."""
+    """Of the proposed item: new, up 2, down 1, or stays; empty = there is none, or nothing to compare."""
     leaves: bool
     """Whether today's item is not in the proposed slate."""
 
@@ -60,7 +60,7 @@ def compared_rows(proposed: SlateItems, today: SlateItems | None) -> Sequence[Co
 def _move(before: int | None, now: int) -> str:
     if before is None:
         return "new"
-    return "the same place" if before == now else f"{'up' if now < before else 'down'} {abs(now - before)}"
+    return "stays" if before == now else f"{'up' if now < before else 'down'} {abs(now - before)}"
 
 
 def title_of(attributes: Mapping[str, Any] | None) -> str:

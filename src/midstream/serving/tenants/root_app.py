@@ -24,7 +24,7 @@ from midstream.serving.access.scopes import tenant_scope_needed, tenant_template
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.http.parsing import decode_json, query_fields, single
-from midstream.serving.http.problems import Disconnected, problem_reply
+from midstream.serving.http.problems import Disconnected, RouteUnknown, problem_reply
 from midstream.serving.http.responses import (
     NO_STORE,
     Receive,
@@ -88,6 +88,7 @@ class RootApp:
         self._liveness = Liveness("live", parts.log_id, os.getpid())
         self.drains: Callable[[], str] = str
         """Returns why the server takes no further requests; empty while it does."""
+        self._pages = RootPages(lambda: _list_of(tenants), parts.keys, parts.now_ms)
         self._routes: Mapping[tuple[str, str], _Route] = {
             ("GET", "/v1/tenants"): self._list,
             ("POST", "/v1/tenants"): self._create,
@@ -100,7 +101,7 @@ class RootApp:
             ("GET", "/health/live"): self._live,
             ("GET", "/health/ready"): self._ready,
             ("GET", "/metrics"): self._metrics_text,
-            **RootPages(lambda: _list_of(tenants), parts.keys, parts.now_ms).routes,
+            **self._pages.routes,
         }
 
     @property
@@ -121,7 +122,8 @@ class RootApp:
         except Disconnected:
             return
         except MidstreamError as error:
-            reply = problem_reply(error)
+            unknown = self._pages.unknown(scope) if isinstance(error, RouteUnknown) else None
+            reply = unknown or problem_reply(error)
         if scope["method"] == HTTPMethod.HEAD:
             reply = Reply(reply.status, b"", reply.media_type, reply.headers)
         await send_reply(scope, send, reply)

@@ -19,6 +19,7 @@ from midstream.serving.access.console_session import (
     CONSOLE_PATH,
     SESSION_PATH,
     ConsoleSessions,
+    asks_for_page,
     led_to,
     session_cookies,
 )
@@ -57,6 +58,13 @@ class RootPages:
             ("PUT", SESSION_PATH): self._sign_in,
             ("DELETE", SESSION_PATH): self._sign_out,
         }
+
+    def unknown(self, scope: Scope) -> Reply | None:
+        """Return the page for an unknown address below the console; None = no person looks at it."""
+        if not asks_for_page(scope):
+            return None
+        text = self._templates.render("unknown.html", "", {"path": unquote(sent_path(scope))})
+        return Reply(HTTPStatus.NOT_FOUND, text.encode(), _HTML, _encoded(CONSOLE_HEADERS))
 
     async def _console(self, _name: str, _scope: Scope, _receive: Receive) -> Reply:
         tenants = msgspec.to_builtins(self._tenants().tenants)

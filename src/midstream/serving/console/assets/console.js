@@ -83,7 +83,7 @@ function itemCell(item) {
 function comparedTable(proposed, today) {
   const part = element("section"), table = element("table", undefined, "compared"), head = element("tr"), rows = element("tbody");
   part.append(element("h2", "As it would be, beside today"));
-  for (const name of ["Position", "Today", "As it would be", "What moved"]) head.append(element("th", name));
+  for (const name of ["Position", "Today", "As it would be", "Moved"]) head.append(element("th", name));
   table.append(element("thead"), rows);
   table.tHead.append(head);
   const old = today ? today.items : [], before = new Map(old.map((each, place) => [each.id, place]));
@@ -94,7 +94,7 @@ function comparedTable(proposed, today) {
       left.className = "leaves";
       left.append(" ", element("span", "leaves", "mark"));
     }
-    const move = !item || !today ? "" : was === undefined ? "new" : was === place ? "the same place" : `${place < was ? "up" : "down"} ${Math.abs(was - place)}`;
+    const move = !item || !today ? "" : was === undefined ? "new" : was === place ? "stays" : `${place < was ? "up" : "down"} ${Math.abs(was - place)}`;
     row.append(element("td", String(place)), left, itemCell(item), element("td", move, move === "new" ? "good" : "dim"));
     rows.append(row);
   }
