@@ -82,7 +82,7 @@ def cases(file: KeyFile) -> list[Case]:
         return file.create(KeyWish(f"k{time.time_ns()}", scopes, origins=origins), 1, "benchmark").key
 
     question, slates = json.dumps(QUESTION).encode(), "/v1/recommendations"
-    of_page = json.dumps(PAGE_QUESTION).encode()
+    of_page = json.dumps(PAGE_QUESTION, separators=(",", ":")).encode()  # as ``JSON.stringify`` writes it
     return [
         Case("read", key("read"), "GET", "/v1/items/lamp", b""),
         Case("events", key("events:write"), "POST", "/v1/events", json.dumps(EVENTS).encode()),

@@ -250,7 +250,9 @@ class KeyGate:
         elif isinstance(told, dict):
             visitor.require_question(cast("dict[str, Any]", told))
         # What was judged is what the route reads: no other reading of the same bytes is possible.
-        scope["headers"] = [each for each in scope["headers"] if each[0] != b"content-type"] + [_AS_JSON]
+        headers = scope["headers"]
+        if [each for each in headers if each[0] == b"content-type"] != [_AS_JSON]:
+            scope["headers"] = [each for each in headers if each[0] != b"content-type"] + [_AS_JSON]
         return replayed(scope, receive, msgspec.json.encode(told))
 
     def _take_quota(self, known: KnownKey, caller: Caller, scope: Scope) -> None:
@@ -288,9 +290,10 @@ class KeyGate:
             named = template_placement or any_query_fields(scope).get("placement", [])
             require_placements(caller, list(named), "placement")
             return receive
+        is_judged = WHOLE_BODY in scope
         body = await read_body(scope, receive, self._limits)
         require_question(caller, asked_body(body))
-        return replayed(scope, receive, body)
+        return receive if is_judged else replayed(scope, receive, body)
 
 
 class _Answered:
