@@ -89,6 +89,7 @@ async def test_a_disk_that_is_slow(tmp_path: Path) -> Tape:
     """Each durable write takes as long as a disk that stalls."""
     tape = Tape()
     async with opened(tmp_path) as shop:
+        shop.hands.disk.sync_s = 0.05
         await shop.act()
         tape.repeat(await shop.scrape(), lasts="5m")
         tape.check()

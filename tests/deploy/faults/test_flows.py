@@ -193,8 +193,10 @@ async def test_an_output_without_a_broker(tmp_path: Path) -> Tape:
             tape.check()
             producer.is_up = False
             await shop.act()
-            shop.hands.pass_by(420.0)
-            await shop.act()
+            await passes(shop, 240.0)
+            tape.hold(await shop.scrape(), lasts="2m")
+            tape.check()
+            await passes(shop, 180.0)
             tape.hold(await shop.scrape(), lasts="12m")
             tape.check(firing("MidstreamOutputLag", output="acts"))
             producer.is_up = True
@@ -214,6 +216,12 @@ async def test_an_output_without_a_broker(tmp_path: Path) -> Tape:
             tape.hold(await shop.scrape(), lasts="2m")
             tape.check()
     return tape
+
+
+async def passes(shop: Shop, seconds: float) -> None:
+    """Let log time go by."""
+    shop.hands.pass_by(seconds)
+    await shop.act()
 
 
 def has_all(shop: Shop, position: str | None) -> bool:
@@ -249,8 +257,10 @@ async def test_a_sink_without_a_store(tmp_path: Path) -> Tape:
             tape.check()
             shelf.is_up = False
             await shop.act(user_id="ann")
-            shop.hands.pass_by(420.0)
-            await shop.act(user_id="ann")
+            await passes(shop, 240.0)
+            tape.hold(await shop.scrape(), lasts="2m")
+            tape.check()
+            await passes(shop, 180.0)
             tape.hold(await shop.scrape(), lasts="12m")
             tape.check(firing("MidstreamSinkLag", sink="users"))
             shelf.is_up = True

@@ -71,7 +71,9 @@ def test_a_server_that_a_probe_does_not_reach(tmp_path: Path) -> None:
         assert up.is_up
         assert not down.is_up
         last = collected(files)
-        tape.hold(scraped(url), last, lasts="18m")
+        tape.hold(scraped(url), last, lasts="9m")
+        tape.check()
+        tape.hold(scraped(url), Scrape(NODE, last.samples, taken_s=last.taken_s + 540), lasts="9m")
         tape.check(firing("MidstreamProbeMissing", NODE))
         assert probe(shop, order).is_fresh
         tape.hold(scraped(url), collected(files), lasts="2m")
@@ -103,6 +105,8 @@ def test_backups_that_fail(tmp_path: Path) -> None:
     tape.check(firing("MidstreamRestoreDrillFailed", NODE))
     scheduled_backup(shop, tmp_path / "third", order)
     tape.hold(WELL, good := collected(files), lasts="5m")
+    tape.check()
+    tape.hold(WELL, aged(good, 25 * 3_600.0), lasts="5m")
     tape.check()
     tape.hold(WELL, aged(good, 27 * 3_600.0), lasts="5m")
     tape.check(firing("MidstreamBackupOld", NODE))
