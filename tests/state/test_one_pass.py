@@ -167,10 +167,14 @@ def test_ids_whose_table_grows_give_one_state(sizes, cores, general, monkeypatch
 
 
 @pytest.mark.parametrize("settings", [plain_settings, tiny_settings, counting_settings])
-@pytest.mark.parametrize("cores", [1, 2])
-def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, monkeypatch):
-    """Each table is folded by one thread, run after run; what is left to the general way comes between two runs."""
+@pytest.mark.parametrize("cores, rooms", [(1, ROOMS), (2, 1), (2, 3), (2, ROOMS)])
+def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, rooms, monkeypatch):
+    """Each table is folded by one thread, run after run; what is left to the general way comes between two runs.
+
+    With fewer rooms than runs, each room is given back and taken again.
+    """
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(one_pass, "ROOMS", rooms)
     usual = usual_part(random_events(2 * COUNT, 5, Stream(people_share=0.01, feedback_share=0.2)))
     one, general = both(settings())
     for fold in (one, general):
@@ -183,10 +187,21 @@ def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, m
         one.apply(LogPosition(COUNT + start), cut(usual, start, stop), taken)
     general.apply(LogPosition(COUNT), usual)
     assert one.digest() == general.digest()
-    assert len(one._one_pass._rooms) == (ROOMS if cores > 1 else 1)
+    assert len(one._one_pass._rooms) == (rooms if cores > 1 else 1)
     for half_life in settings().half_lives:  # hot lists are no part of the state
         told, expected = (fold.items.hottest(half_life.ms, 1_000) for fold in (one, general))
         assert [each.tolist() for each in told] == [each.tolist() for each in expected]
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("count", [BESIDE_MIN, *(ROOMS * RUN_EVENTS + n for n in (-1, 0, 1)), 40 * RUN_EVENTS + 7])
+def test_no_run_of_a_batch_is_left_out(count):
+    """Of as many as there are rooms, of one more and of many more, the last one short."""
+    batch = build(acts(count))
+    one, general = both(plain_settings())
+    for fold in (one, general):
+        fold.apply(LogPosition(0), batch)
+    assert one.digest() == general.digest()
 
 
 @pytest.mark.parametrize("settings", [plain_settings, counting_settings, tiny_settings])
@@ -284,7 +299,7 @@ def end_in_the_middle(fold, batch, error, monkeypatch):
 @pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a reader")], ids=["interrupt", "reader"])
 @pytest.mark.parametrize("is_general", [False, True], ids=["one_pass", "general"])
-@pytest.mark.parametrize("count", [BESIDE_MIN - 1, 2 * BESIDE_MIN])
+@pytest.mark.parametrize("count", [BESIDE_MIN - 1, 2 * BESIDE_MIN, (ROOMS + 8) * RUN_EVENTS])
 def test_a_state_in_the_middle_of_a_batch_is_neither_folded_on_nor_written(count, is_general, error, monkeypatch):
     """Some of its tables are further than others: who went on from its log position would count events twice."""
     batch = build(acts(count + 1))
