@@ -254,6 +254,21 @@ def test_logs_that_say_nothing_have_finite_predictions(users, reward):
     assert len(modelled(empty, logged_items(NOBODY, np.empty((0, 2), dtype=np.intp)))[0]) == 0
 
 
+@pytest.mark.parametrize("little", [1.0, 1e-10, 1e-20])
+def test_places_of_very_different_rewards_have_predictions(little):
+    """A kept place of one item that earns a million, above one that earns next to nothing: no sum is lost to rounding
+    that something is divided by.
+    """
+    draw = np.random.default_rng(21)
+    chosen = np.stack([np.zeros(600, dtype=np.intp), 1 + draw.integers(0, 4, 600)], axis=1)
+    reward = (draw.uniform(size=chosen.shape) < np.where(chosen == 2, 0.8, 0.2)) * [1e6, little]
+    log = SlateLog(np.arange(600), reward, *(np.ones(chosen.shape),) * 2, np.zeros(chosen.shape))
+    predicted, expected = modelled(log, logged_items(np.arange(600) % FOLDS, chosen))
+    assert np.isfinite(expected).all()
+    assert (predicted > 0).all()
+    assert predicted[:, 1].mean() == pytest.approx(reward[:, 1].mean(), rel=0.2)
+
+
 def test_a_report_of_one_place_has_every_estimator_of_choices():
     """All eight, and the intervals of those that are right hold the truth."""
     draw = np.random.default_rng(20)

@@ -165,7 +165,8 @@ def _shrunken(group: Rows, error: Values, size: Values, groups: int) -> Values:
         return none
     between = float((gain[seen] ** 2 / total[seen]).sum())
     noise = max(0.0, float((error**2 / size).sum()) - between) / (len(group) - count)
-    spread = (between - (count - 1) * noise) / float(total.sum() - np.square(total).sum() / total.sum())
+    # Σ t - Σ t² / Σ t: each term above 0, where the difference of both sums may be lost to rounding
+    spread = (between - (count - 1) * noise) / float((total * ((total.sum() - total) / total.sum())).sum())
     if spread <= 0:
         return none
     return np.asarray(np.divide(gain, total + noise / spread, out=none, where=seen), dtype=np.float64)
