@@ -20,6 +20,7 @@ def overdue_listener(
 
     def set_gauges() -> None:
         now_ms = clock()
+        metrics.trainings.overdue.clear()  # of a table that is gone nothing is late
         for table in tables():
             late_ms = overdue_ms(table.rule, journal.last(table.model), now_ms)
             metrics.trainings.overdue.labels(table.model).set(late_ms / 1_000)
