@@ -65,6 +65,9 @@ def test_an_estimate_of_a_shop(tmp_path, run):
     assert "dr_os: cannot be estimated: it is of single choices" in out
     names = ["sips", "rips", "snrips", "rips_clipped", "cascade_dr", "as logged"]
     assert [line.split("│")[1].strip() for line in out.splitlines() if "│" in line] == names  # no line is wrapped
+    for name in ("iips", "dm", "rips_clipped"):
+        status, _, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=1", "--estimator", name)
+        assert (status, "nothing to go by" in err, f"go by {name}" in err) == (0, True, False)
     status, _, err = run("estimate", "default", "-f", tmp_path, "--estimator", "casade_dr")
     assert (status, 'Nearest: "cascade_dr"' in err) == (2, True)
     status, _, err = run("estimate", "default", "-f", tmp_path, "--reward", "click=nan")

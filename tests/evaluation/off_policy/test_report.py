@@ -88,6 +88,14 @@ def test_estimators_by_name():
     assert report.estimates[1].value == estimate_choices(plain, names=("snipw",)).best.value
     assert report.chosen == "snrips"
     assert estimate_choices(plain, names=("dm",)).best.note == NO_MODEL
+    for names, chosen in (
+        (("ipw_clipped", "ipw"), "ipw"), (("rips_clipped", "sips"), "sips"), (("dm", "snipw"), "snipw"),
+    ):  # fmt: skip
+        found = estimate_choices(plain, names=names)
+        assert (found.chosen, found.can_be_gone_by) == (chosen, True)
+    for name in ("dm", "iips", "ipw_clipped", "dr"):
+        found = estimate_choices(plain, names=(name,))
+        assert (found.chosen, found.can_be_gone_by) == (name, name == "iips")  # of one place, which is ipw
 
 
 def refused(report):

@@ -125,7 +125,8 @@ def print_estimate(found: "PlacementEstimate") -> None:
     for note, names in _notes(valued).items():
         say(f"{', '.join(names)}: {note}")
     places = f"the first {report.places} of {report.places_asked} places of a slate"
-    say(f"go by {report.chosen}: reward of {places}, from and to: intervals of {report.level:.0%}")
+    go_by = f"go by {report.chosen}" if report.can_be_gone_by else "nothing to go by: ask for cascade_dr or snrips"
+    say(f"{go_by}: reward of {places}, from and to: intervals of {report.level:.0%}")
     say(
         f"effective users {support.effective:,.0f}, users who acted {support.acts:,.0f}, largest weight "
         f"{support.weight_max:.3g}, mean weight {support.weight_mean:.3f}, without support {support.missing:.2%}"

@@ -30,7 +30,8 @@ WITH_MODEL = frozenset(("dm", "dr", "sndr", "switch_dr", "dr_os", "cascade_dr"))
 _AT_ONE_PLACE = {
     "sips": "ipw", "rips": "ipw", "iips": "ipw", "snrips": "snipw", "rips_clipped": "ipw_clipped", "cascade_dr": "dr",
 }  # fmt: skip
-_BEST_FIRST = ("cascade_dr", "dr", "snrips", "snipw")
+_BEST_FIRST = ("cascade_dr", "dr", "snrips", "snipw", "sndr", "rips", "ipw", "sips")
+"""Those with an interval and without a limit."""
 
 
 class Estimated(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class OffPolicyReport(msgspec.Struct, frozen=True):
     """Places of a slate whose rewards are summed, from the top; 1 of single choices, 0 = none can be estimated."""
     places_asked: int
     chosen: str
-    """The estimator to go by; it is chosen before any value is known."""
+    """The estimator to go by, chosen before any value is known; where there is none, the first that was asked for."""
     support: Support
     """Of those places; of the first one where none can be estimated."""
     estimates: tuple[Estimated, ...]
@@ -81,6 +82,11 @@ class OffPolicyReport(msgspec.Struct, frozen=True):
     def best(self) -> Estimated:
         """The estimate to go by."""
         return next(each for each in self.estimates if each.name == self.chosen)
+
+    @property
+    def can_be_gone_by(self) -> bool:
+        """Whether the estimate to go by has an interval, and no limit that SLOPE chose."""
+        return self.best.low is not None and self.best.tuned is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,7 +199,7 @@ def _first_choices(log: SlateLog) -> ChoiceLog:
 
 
 def _chosen(names: Sequence[str], refused: Mapping[str, str]) -> str:
-    """Return the estimator to go by, of those that were asked for."""
+    """Return the estimator to go by, of those that were asked for; the first one where none can be gone by."""
     return next((name for name in _BEST_FIRST if name in names and name not in refused), names[0])
 
 
