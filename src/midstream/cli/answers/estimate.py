@@ -45,7 +45,7 @@ Estimators = Annotated[
       Prints what the settings of the file would have earned on home's slates.
     midstream estimate new --logged home --reward click=1
       Prints the clicks a slate that the placement new would have got.
-    midstream estimate home bolder.toml --places 1 --estimator dr --estimator snipw
+    midstream estimate home bolder.toml --places 1 --estimator dr
       Prints two estimates of the first place alone.
     """,
 )
