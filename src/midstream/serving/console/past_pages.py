@@ -79,7 +79,7 @@ def command(moment: str, user_id: str | None, items: Sequence[str]) -> str:
         midstream features as-of questions.csv --out values.csv
     """
     rows = [("time", "user_id", "item_id"), *((moment, user_id or "", each) for each in items)]
-    lines = []
+    lines: list[str] = []
     for row in rows:
         line = io.StringIO()
         csv.writer(line, lineterminator="").writerow(row)
