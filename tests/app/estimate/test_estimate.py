@@ -238,6 +238,21 @@ def test_items_that_are_gone_are_told_apart_by_their_ids(tmp_path):
     assert before.reason is None
 
 
+def test_ids_that_were_merged_are_one_user(drawn, tmp_path):
+    """Behind their slates as well: one unit of the interval, and one of the folds of the reward model."""
+    folder, _ = drawn
+    before = estimate_placement(folder, config_of(DRAWN), wanted(told=SHARPER))
+    copytree(folder, tmp_path / "copy")
+    merge = {"type": "user", "operation": "merge"}
+    with open_shop(tmp_path / "copy", config_of(DRAWN)) as shop:
+        shop.record([{**merge, "user_id": f"u{n}", "attributes": {"from": f"u{399 - n}"}} for n in range(100)])
+    after = estimate_placement(tmp_path / "copy", config_of(DRAWN), wanted(told=SHARPER))
+    assert (before.slates, before.report.support.users) == (400, 400)
+    assert (after.slates, after.left_out, after.report.support.users) == (400, {}, 300)
+    assert after.report.estimates[2].value == pytest.approx(before.report.estimates[2].value)
+    assert after.report.estimates[2].low != before.report.estimates[2].low
+
+
 def test_weights_are_the_ratio_of_both_formulas(drawn, tmp_path):
     """A slate's probability under the other temperature follows from its logged one: both have the same scores."""
     folder, _ = drawn

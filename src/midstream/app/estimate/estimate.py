@@ -28,7 +28,7 @@ from midstream.core.errors import Fault, NotFound, RequestInvalid, ScoresUnavail
 from midstream.core.field_bounds import Told
 from midstream.core.kinds import IMPRESSION
 from midstream.core.nearest import nearest
-from midstream.core.types import LogPosition, Models
+from midstream.core.types import LogPosition, Models, Query
 from midstream.engine.child_process import Notify, nobody
 from midstream.engine.folder import DataFolder
 from midstream.engine.models.standing_models import models_of, standing_models
@@ -36,6 +36,7 @@ from midstream.evaluation.off_policy.intervals import Confidence, Values
 from midstream.evaluation.off_policy.report import ESTIMATORS, WITH_MODEL, OffPolicyReport, estimate_slates
 from midstream.evaluation.off_policy.reward_model import with_rewards
 from midstream.evaluation.off_policy.slates import SlateLog
+from midstream.experiments.units import UnitReader
 from midstream.feedback.rewards import rewards_of
 from midstream.ranking.explain.placement_chances import (
     NoChances,
@@ -189,6 +190,10 @@ class _Target:
     settings: FoldSettings
     models: Models
     reason: str | None
+    reader: UnitReader
+    """Of the newest state, which knows of every merge."""
+    units: dict[bytes, str]
+    """Of users so far."""
     plans: dict[str, Plan]
 
     @classmethod
@@ -212,7 +217,13 @@ class _Target:
         models = with_versions(
             standing_models(registry, fold, (made,), sorted(made.model_names)).models, registry, wanted.versions
         )
-        return cls(service.config, wanted.placement, folder, service.settings, models, unknown_chances(made), {})
+        reason, reader = unknown_chances(made), UnitReader(fold.vocabulary)
+        return cls(service.config, wanted.placement, folder, service.settings, models, reason, reader, {}, {})
+
+    def unit(self, query: Query, slate: LoggedSlate) -> str:
+        """Return the unit of a slate: of a user under several ids, that of the first one."""
+        user = self.reader.unit(query.user_id, None)
+        return slate.unit if user is None else self.units.setdefault(user, slate.unit)
 
     def plan(self, settings: FoldSettings) -> Plan:
         """Return the plan for a state.
@@ -335,7 +346,7 @@ async def _row(target: _Target, then: Then, slate: LoggedSlate, reward: Values, 
         chosen = [each.id for each in then.record.items[:places]]
         shares = limits.collector.collected(chosen, asked, then.fold.vocabulary.item_ids)
     return _Row(
-        slate.unit, reward[:places], propensity,
+        target.unit(then.record.query, slate), reward[:places], propensity,
         np.minimum(asked.slate.chosen, 1.0), np.minimum(missing, 1.0), shares,
     )  # fmt: skip
 
