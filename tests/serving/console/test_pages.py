@@ -195,6 +195,13 @@ def test_a_log_that_is_too_long_for_the_page_has_the_command():
     assert "<details open>" not in text
 
 
+def test_a_refusal_without_faults_is_told_in_words():
+    """Of a user who was erased, and where as many questions wait as may: both have a detail alone."""
+    body = {"title": "Nothing of that name is known", "detail": "This user was erased."}
+    text = Templates().render("as_of.html", "", {"found": ApiAnswer(404, body), "moment": "then", "command": "shell"})
+    assert "This user was erased." in text
+
+
 def last_seen(client):
     """Return the log time of the newest act."""
     return client.get("/v1/users/ann").json()["last_seen"]
