@@ -163,6 +163,45 @@ def test_a_server_has_it_made_beside_it(tmp_path):
     assert found.items[0].values[::2] == [3.0, 2.0]
 
 
+def test_what_was_read_before_an_erasure_answers_nobody_after_it(tmp_path):
+    """Not once the files are rewritten either: the question is read from them anew."""
+    acts_of(tmp_path)
+
+    async def work(engine, past):
+        asked = PastQuestion(engine.clock(), ("lamp",), "ann")
+        before = past.begin(asked)
+        assert await past.wait(before, PATIENCE_S)
+        await engine.erase("ann")
+        engine.fold.vocabulary.erasures.carry_out(engine.clock())
+        after = past.begin(asked)
+        assert after is not before
+        assert past.begin(asked) is after
+
+    beside(tmp_path, work)
+
+
+def test_a_session_of_an_erased_user_is_not_read(tmp_path):
+    """Its id alone does not open it while the files of the log still hold it; that of somebody else is read."""
+    (tmp_path / "midstream.toml").write_text(TOML)
+    with open_shop(tmp_path, config_of(tmp_path)) as shop:
+        shop.record([
+            {"type": "view", "user_id": user, "session_id": f"s-{user}", "item_id": "lamp"} for user in ("ann", "bob")
+        ])  # fmt: skip
+
+    async def work(engine, past):
+        now_ms = engine.clock()
+        await engine.erase("ann")
+        of_ann = past.begin(PastQuestion(now_ms, ("lamp",), session_id="s-ann"))
+        of_bob = past.begin(PastQuestion(now_ms, ("lamp",), session_id="s-bob"))
+        assert await past.wait(of_ann, PATIENCE_S)
+        assert await past.wait(of_bob, PATIENCE_S)
+        assert isinstance(of_ann.error, RequestInvalid)
+        assert "erased" in str(of_ann.error)
+        assert of_bob.result
+
+    beside(tmp_path, work)
+
+
 def test_few_are_made_and_few_wait(tmp_path):
     """One child at a time; beyond the queue who asks is refused, and a child that takes too long is ended."""
     acts_of(tmp_path)

@@ -18,6 +18,7 @@ from midstream.engine.child_process import Notify, Pace, nobody
 from midstream.engine.explain.past_features import COMMAND, PAGE, PastOrder, iso
 from midstream.events.loose_arrow import pa
 from midstream.features.as_of import as_of
+from midstream.state.fold import Fold
 
 
 def features_at(order: PastOrder, notify: Notify = nobody) -> PastFeaturesAnswer:
@@ -28,7 +29,8 @@ def features_at(order: PastOrder, notify: Notify = nobody) -> PastFeaturesAnswer
         notify: Told how far the fold is.
 
     Raises:
-        Invalid: There is no such feature, the log begins after the moment, or the moment is too far from a snapshot.
+        Invalid: There is no such feature, the log begins after the moment, the moment is too far from a snapshot, or
+            the session is of an erased user.
         LogDamaged: The log cannot be trusted.
         FeatureFailed: A feature cannot be read.
     """
@@ -44,6 +46,7 @@ def features_at(order: PastOrder, notify: Notify = nobody) -> PastFeaturesAnswer
     cursor = past.cursor(position, notify, position)
     _require_near(position - cursor.fold.log_position, order.events_max)
     (found,) = as_of(cursor, chunk.questions, past.reader(block))
+    _require_not_erased(cursor.fold, order)
     items = [ItemValues(*each) for each in zip(order.items, found.values.tolist(), strict=True)]
     return PastFeaturesAnswer(order.time_ms, tuple(block.names), items, found.log_position)
 
@@ -75,6 +78,21 @@ def _require_near(events: int, events_max: int) -> None:
         came = f"{events:,} events lie between the nearest snapshot and that moment."
         right = f"At most {events_max:,} here; {COMMAND} reads any number of them."
         raise Invalid((Fault("time", came, right, PAGE),))
+
+
+def _require_not_erased(fold: Fold, order: PastOrder) -> None:
+    """Refuse a session of an erased user, of whom the files of the log still hold what was.
+
+    Raises:
+        Invalid: It is one.
+    """
+    if order.session_id is None or not order.erased:
+        return
+    sessions, now_ms = fold.sessions, order.time_ms
+    asked = sessions.find(fold.vocabulary.id_hash_of(order.session_id), 0, now_ms)
+    if asked is not None and any(asked.number in sessions.open_of_user(each, now_ms) for each in order.erased):
+        came = "This session is of a user who was erased: nothing of the time before is shown."
+        raise Invalid((Fault("session_id", came, "A session of another user, or none.", PAGE),))
 
 
 def run(order: PastOrder, pace: Pace) -> PastFeaturesAnswer:

@@ -39,6 +39,8 @@ class PastOrder(child_process.WorkOrder, frozen=True):
     session_id: str | None = None
     features: tuple[str, ...] | None = None
     """Names; None = all that are declared."""
+    erased: tuple[int, ...] = ()
+    """Hashes of erased users of whom the files of the log still hold what was: no session of theirs is read."""
     events_max: int = EVENTS_MAX
 
 
@@ -95,10 +97,13 @@ class PastFeatures:
             right = f"A moment up to now, {iso(now_ms)}."
             raise RequestInvalid((Fault("time", f"{iso(asked.time_ms)} is in the future.", right, PAGE),))
         self._require_not_erased(asked.user_id)
+        erasures = self._engine.fold.vocabulary.erasures
+        erased = tuple(dict.fromkeys(int(each.user_hash) for each in erasures.pending)) if asked.session_id else ()
         order = PastOrder(
-            str(self._folder), asked.time_ms, asked.items, asked.user_id, asked.session_id, asked.features
+            str(self._folder), asked.time_ms, asked.items, asked.user_id, asked.session_id, asked.features, erased
         )
-        return self._jobs.begin(asked, order)
+        # What was read before an erasure answers nobody after it.
+        return self._jobs.begin((asked, erasures.newest), order)
 
     def _require_not_erased(self, user_id: str | None) -> None:
         """Refuse a user of whom the files of the log still hold what was erased.

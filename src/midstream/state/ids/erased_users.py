@@ -97,6 +97,11 @@ class Erasures:
         """Rows whose events in the log are not blanked yet, oldest first."""
         return [row for row in self._rows if row.is_pending]
 
+    @property
+    def newest(self) -> LogPosition | None:
+        """Log position of the newest row; None = there is none."""
+        return self._rows[-1].position if self._rows else None
+
     def apply(self, step: FoldStep) -> None:
         """Fold a step: an erasure is remembered, of a blanked one only what it refuses, and the oldest expire."""
         events = step.events
