@@ -214,11 +214,12 @@ class OnePass:
         """Fold runs on two cores, this one ahead of the other by as many runs as there are rooms."""
         if self._beside is None or self._beside[0] != os.getpid():
             self._beside = os.getpid(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="midstream-fold")
-        self._make_rooms(ROOMS)
+        rooms = min(ROOMS, len(runs))
+        self._make_rooms(rooms)
         first = self._split()
         given: SimpleQueue[_Handed | None] = SimpleQueue()
         free: SimpleQueue[int | None] = SimpleQueue()
-        for number in range(ROOMS):
+        for number in range(rooms):
             free.put(number)
         waits = self._beside[1].submit(self._follow, ~first, given, free)
         try:
