@@ -100,6 +100,7 @@ def test_a_moment_that_cannot_be_read_is_refused_in_words(folder, time_ms, more,
         features_at(order(folder, time_ms, **more))
     if "events_max" in more:
         assert "midstream features as-of" in refused.value.faults[0].right
+    assert refused.value.faults[0].where == ("feature" if "features" in more else "time")  # fields of the route
 
 
 def test_an_empty_log_has_no_past(tmp_path):

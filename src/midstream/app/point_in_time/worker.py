@@ -4,6 +4,7 @@ It runs beside the server at a lower priority, and changes nothing.
 """
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from midstream.engine.child_process import Notify, Pace, nobody
 from midstream.engine.explain.past_features import COMMAND, PAGE, PastOrder, iso
 from midstream.events.loose_arrow import pa
 from midstream.features.as_of import as_of
+from midstream.features.declared import DeclaredFeatures
 from midstream.state.fold import Fold
 
 
@@ -36,7 +38,7 @@ def features_at(order: PastOrder, notify: Notify = nobody) -> PastFeaturesAnswer
     """
     past = past_of(Path(order.folder), None)
     position = _begun_position(past, order.time_ms)
-    block = past.block(order.features)
+    block = _block(past, order.features)
     question: dict[str, list[Any]] = {"time": [order.time_ms], "items": [list(order.items)]}
     for name, value in (("user_id", order.user_id), ("session_id", order.session_id)):
         if value is not None:
@@ -49,6 +51,18 @@ def features_at(order: PastOrder, notify: Notify = nobody) -> PastFeaturesAnswer
     _require_not_erased(cursor.fold, order)
     items = [ItemValues(*each) for each in zip(order.items, found.values.tolist(), strict=True)]
     return PastFeaturesAnswer(order.time_ms, tuple(block.names), items, found.log_position)
+
+
+def _block(past: Past, names: tuple[str, ...] | None) -> DeclaredFeatures:
+    """Return the block of some features.
+
+    Raises:
+        Invalid: There is no such feature; the fault is at the field of the route, and not at an option of the command.
+    """
+    try:
+        return past.block(names)
+    except Invalid as error:
+        raise Invalid(tuple(replace(each, where="feature") for each in error.faults)) from error
 
 
 def _begun_position(past: Past, time_ms: int) -> LogPosition:
