@@ -1,5 +1,6 @@
 """The one pass gives the state of the general way, to the bit: alone, in runs, and among events that are not usual."""
 
+import math
 import os
 from concurrent.futures import Future
 from itertools import pairwise
@@ -182,12 +183,14 @@ def test_long_runs_give_one_state_on_one_core_and_on_two(log, settings, cores, r
     usual.rows["log_time_ms"] = np.maximum(usual.rows["log_time_ms"], one.log_time_ms)
     prints = one.event_ids.fingerprints(usual)
     assert len(usual) > 2 * BESIDE_MIN
-    for start, stop in pairwise([0, BESIDE_MIN, 2 * BESIDE_MIN + 1, len(usual)]):
+    cuts = [0, BESIDE_MIN, 2 * BESIDE_MIN + 1, len(usual)]
+    for start, stop in pairwise(cuts):
         taken = prints[start:stop] if start else None
         one.apply(LogPosition(COUNT + start), cut(usual, start, stop), taken)
     general.apply(LogPosition(COUNT), usual)
     assert one.digest() == general.digest()
-    assert len(one._one_pass._rooms) == (rooms if cores > 1 else 1)
+    longest = max(stop - start for start, stop in pairwise(cuts) if stop - start >= BESIDE_MIN)
+    assert len(one._one_pass._rooms) == (min(rooms, math.ceil(longest / RUN_EVENTS)) if cores > 1 else 1)
     for half_life in settings().half_lives:  # hot lists are no part of the state
         told, expected = (fold.items.hottest(half_life.ms, 1_000) for fold in (one, general))
         assert [each.tolist() for each in told] == [each.tolist() for each in expected]
