@@ -200,6 +200,9 @@ def test_a_refusal_without_faults_is_told_in_words():
     body = {"title": "Nothing of that name is known", "detail": "This user was erased."}
     text = Templates().render("as_of.html", "", {"found": ApiAnswer(404, body), "moment": "then", "command": "shell"})
     assert "This user was erased." in text
+    assert "shell" not in text  # what was erased is offered by no other way
+    text = Templates().render("as_of.html", "", {"found": ApiAnswer(503, body), "moment": "then", "command": "shell"})
+    assert "shell" in text
 
 
 def last_seen(client):

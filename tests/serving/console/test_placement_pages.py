@@ -127,6 +127,8 @@ def test_a_wrong_value_is_told_at_its_field(shop, name, typed, pointer, right):
     assert 'href="/docs/' in fault
     assert 'data-method="PUT"' not in answer.text
     assert fields_of(answer.text)[name] == typed
+    there = re.findall(r'href="#([^"]*)"', answer.text.split('role="alert"')[1].split("</div>")[0])
+    assert re.search(r' id="([^"]*)"', field)[1] in there  # the notice leads to it
 
 
 def test_a_wrong_user_is_told_at_its_field(shop):
