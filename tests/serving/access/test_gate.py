@@ -20,7 +20,7 @@ from midstream.serving.access.audit_trail import AuditTrail
 from midstream.serving.access.key_file import KeyFile
 from midstream.serving.access.key_ring import NOBODY, KeyWatch, KnownKey
 from midstream.serving.access.key_uses import KeyUses, uses_of
-from midstream.serving.access.scopes import ADMIN, NODES, OPEN, ROUTES, SCOPES
+from midstream.serving.access.scopes import ADMIN, NODES, OPEN, READ, ROUTES, SCOPES
 from tests.serving.access.conftest import KeyedClient
 
 EVENT = {"type": "view", "user_id": "ann", "item_id": "mug"}
@@ -55,6 +55,20 @@ def test_every_route_needs_a_key_once_there_is_one(keyed):
             assert keyed.ask(admin, method, path_of(path), {}, raises=False).status_code != 401
 
 
+SHOW_MORE = {"/console/placements/{name}/change"}
+"""Pages with a scope of their own that show what is read: they need that scope too."""
+
+
+def test_a_page_that_changes_something_shows_it_to_readers_alone(keyed):
+    """The page of a change has the placement and its history, which a key without ``read`` gets by no other route."""
+    for path in SHOW_MORE:
+        needed = ROUTES[path]["GET"]
+        refused = keyed.ask(keyed.make(needed), "GET", path_of(path), {})
+        assert refused.status_code == 403
+        assert f"lacks the scope {READ}" in refused.text
+        assert keyed.ask(keyed.make(needed, READ), "GET", path_of(path), {}).status_code in {200, 404}
+
+
 def test_each_scope_opens_its_routes_alone(keyed):
     """All other scopes together do not open a route, and its own one does."""
     without = {needed: keyed.make(*(each for each in SCOPES if each not in {needed, ADMIN})) for needed in SCOPES}
@@ -67,7 +81,8 @@ def test_each_scope_opens_its_routes_alone(keyed):
         assert refused.status_code == 403, (method, path)
         assert refused.json()["type"] == "urn:midstream:scope-missing"
         assert f"lacks the scope {needed}" in refused.json()["came"]
-        for key in (alone[needed], alone[ADMIN]):
+        enough = keyed.make(needed, READ) if path in SHOW_MORE else alone[needed]
+        for key in (enough, alone[ADMIN]):
             answer = keyed.ask(key, method, path_of(path), {}, raises=False)
             assert answer.status_code != 401
             assert b"scope-missing" not in answer.content

@@ -29,6 +29,7 @@ from midstream.serving.access.scopes import (
     METRICS,
     NODES,
     OPEN,
+    PLACEMENTS,
     READ,
     RECOMMEND,
     scope_needed,
@@ -56,6 +57,7 @@ CALLERS_MAX: Final = 10_000
 """Addresses with a quota of one browser key; callers that are remembered."""
 _BEARER: Final = b"bearer "
 _KEYS_PATH: Final = "/v1/keys/"
+_CONSOLE: Final = "/console/"
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -174,8 +176,8 @@ class KeyGate:
         if unknown is not None:
             if ADMIN not in caller.scopes:
                 raise unknown
-        elif needed != ANY and not caller.has(READ if needed == METRICS else needed):
-            raise scope_missing(caller, needed)
+        elif needed != ANY:
+            _require_scope(caller, needed, scope["path"])
         self._take_quota(known, caller, scope)
         scope[CALLER] = caller
         if browser_key is not None:
@@ -317,6 +319,18 @@ _BODY_HEADERS: Final = frozenset((b"content-encoding", b"content-length", b"tran
 def _changes_keys(path: str) -> bool:
     """Return whether a request with a method that changes something changes the file of keys."""
     return path == SESSION_PATH or path.startswith(_KEYS_PATH)
+
+
+def _require_scope(caller: Caller, needed: str, path: str) -> None:
+    """Refuse a caller without the scope of a route; a page of the console shows what is read, so it needs that too.
+
+    Raises:
+        ScopeMissing: The scope is named.
+    """
+    if not caller.has(READ if needed == METRICS else needed):
+        raise scope_missing(caller, needed)
+    if needed == PLACEMENTS and path.startswith(_CONSOLE) and not caller.has(READ):
+        raise scope_missing(caller, READ)
 
 
 def _is_merge(scope: Scope) -> bool:
