@@ -11,6 +11,8 @@ from tests.support.scenario import Run, scenario
 from tests.support.served_shop import served_shop
 
 SHOP = scenario("shop")
+PATIENT = ClientOptions(deadline_s=PATIENCE_S)
+"""A read of past features takes a process, which compiles kernels on a new machine."""
 LISTS = {"items", "users", "events", "requests"}
 
 
@@ -24,7 +26,7 @@ def url(tmp_path):
 def test_the_scenario_by_the_blocking_client(url):
     """Step by step; a second client knows only what it is told."""
     run = Run()
-    with Client(url) as first, Client(url) as second:
+    with Client(url, PATIENT) as first, Client(url, PATIENT) as second:
         clients = {"first": first, "second": second}
         for step in SHOP["steps"]:
             client = clients[step.get("of", "first")]
@@ -45,7 +47,7 @@ def test_the_scenario_by_the_client_on_an_event_loop(url):
 
     async def whole():
         run = Run()
-        async with AsyncClient(url) as first, AsyncClient(url) as second:
+        async with AsyncClient(url, PATIENT) as first, AsyncClient(url, PATIENT) as second:
             clients = {"first": first, "second": second}
             for step in SHOP["steps"]:
                 client = clients[step.get("of", "first")]

@@ -3,7 +3,9 @@ import { readFileSync } from "node:fs";
 import { Client, Refused } from "../dist/index.js";
 
 const [url, file] = process.argv.slice(2);
-const clients = { first: new Client(url), second: new Client(url) };
+// A read of past features takes a process, which compiles kernels on a new machine.
+const patient = { deadlineMs: 480_000 };
+const clients = { first: new Client(url, undefined, patient), second: new Client(url, undefined, patient) };
 const kept = new Map();
 const KINDS = {
   text: (value) => typeof value === "string" && value !== "",

@@ -216,14 +216,19 @@ def test_the_largest_rewards_are_estimated(drawn):
 def test_an_interrupt_ends_the_reruns(drawn):
     """Ctrl+C while slates are run again ends it within the next one, not behind the last."""
     done = []
+    # A shell starts what goes on behind it with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt(_stage, count, _total):
         done.append(count)
         if count == 1:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        estimate_placement(drawn[0], config_of(DRAWN), wanted(), interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            estimate_placement(drawn[0], config_of(DRAWN), wanted(), interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(done) <= 2
 
 
