@@ -138,6 +138,20 @@ def pytest_fixture_setup(
         return (yield)
 
 
+LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+
+
+@pytest.fixture(autouse=True)
+def _limits_stay() -> Iterator[None]:
+    """Fail a test that leaves other limits of memory or files behind: programs of later ones inherit them."""
+    before = [resource.getrlimit(each) for each in LIMITS]
+    yield
+    after = [resource.getrlimit(each) for each in LIMITS]
+    for each, limit in zip(LIMITS, before, strict=True):
+        resource.setrlimit(each, limit)
+    assert after == before, "the test left other limits of this process behind"
+
+
 HEAVY = ("slow", "crash", "quality", "long")
 """Markers of tests that take more than some seconds: files with one of them are begun first."""
 

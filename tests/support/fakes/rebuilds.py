@@ -1,6 +1,7 @@
 """Fixtures for tests of rebuilds: a folder opened for the length of one coroutine, and children without a process."""
 
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
@@ -83,4 +84,8 @@ async def run_in_process(module: str, order: WorkOrder, notify: Notify = nobody,
     def work() -> bytes:
         return msgspec.json.encode(part.run(order, Pace(tell, hurried=True)))
 
-    return Ended(await asyncio.to_thread(work), "")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        return Ended(await asyncio.to_thread(work), "")
+    finally:  # a training limits the memory of its process, which is this one here
+        resource.setrlimit(resource.RLIMIT_AS, before)
