@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # the package brings no types
 
-from tests.deploy.test_alerts import metric_names, promtool, unknown
+from tests.deploy.test_alerts import metric_names, unknown
+from tests.support.alerts.promtool import promtool
 from tests.support.libraries import library
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"

@@ -42,7 +42,7 @@ def test_a_child_has_a_low_rank_and_one_thread(monkeypatch):
         asyncio.run(encode(NAME, TEXTS))
     assert told[0]["OPENBLAS_NUM_THREADS"] == told[0]["MKL_NUM_THREADS"] == told[0]["OMP_NUM_THREADS"] == "1"
     assert not told[1].hurried
-    reports = []
+    reports: list[object] = []
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(msgspec.json.encode(told[1]))))
     monkeypatch.setattr(child_process, "report", reports.append)
     child_process.main(worker.EncodingOrder, lambda order, _pace: len(order.texts), logs_bugs=False)

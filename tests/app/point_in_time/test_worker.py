@@ -70,6 +70,7 @@ def order(folder, time_ms, **more):
 
 def test_a_child_says_what_the_command_says(folder):
     """To the bit, for moments all over the log, with a user and without."""
+    made = np.empty(0, dtype=np.float32)
     for place, user in ((10, "user-3"), (500, None), (730, "user-9"), (EVENTS - 1, "user-3")):
         time_ms = TIMES[place]
         found = features_at(order(folder, time_ms, user_id=user))
@@ -119,6 +120,7 @@ def beside(folder, work, run=None):
         running = open_running(folder, config_of(folder))
         await running.start()
         past = running.past if run is None else PastFeatures(running.engine, folder, asyncio.Lock(), run)
+        assert past is not None
         try:
             return await work(running.engine, past)
         finally:

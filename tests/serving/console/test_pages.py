@@ -156,6 +156,7 @@ def test_items_and_users_have_features_as_of_a_past_moment(tmp_path):
     """The page is there at once, the values behind it, and a moment that cannot be read is refused in words."""
     (tmp_path / "midstream.toml").write_text(FEATURES)
     with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as client:
+        moment = 0
         for count in (3, 4):
             acts = [
                 {"type": "view", "user_id": "ann", "item_id": "la,mp", "event_id": f"{count}-{each}"}

@@ -28,7 +28,8 @@ RICH = {
     "rules": [{"kind": "boost", "name": "sale", "where": "item.on_sale", "factor": 2.0}],
     "slate_size": 12,
 }
-DOCUMENTS = [json.loads(content_of(read_placement("home", each))) for each in (RICH, {}, {"sources": []})]
+SETTINGS: tuple[dict[str, object], ...] = (RICH, {}, {"sources": []})
+DOCUMENTS = [json.loads(content_of(read_placement("home", each))) for each in SETTINGS]
 
 
 def bytes_of(document):

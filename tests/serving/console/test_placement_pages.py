@@ -24,16 +24,23 @@ slate_size = 4
 CHANGE = f"{CONSOLE_PATH}/placements/home/change"
 
 
+def part(number, pattern, text):
+    """Return a group of what a pattern finds; the test fails here where it finds nothing."""
+    found = re.search(pattern, text)
+    assert found is not None, pattern
+    return found[number]
+
+
 @pytest.fixture
 def shop(tmp_path):
     """A shop with a placement in its file, and items with titles."""
     (tmp_path / "midstream.toml").write_text(CONFIG)
     with TestClient(midstream.asgi(tmp_path), base_url="http://localhost") as client:
+        titles = [HOSTILE if number == 3 else f"Lamp {number}" for number in range(6)]
         items = [
-            {"type": "item", "item_id": f"i{number}", "attributes": {"title": f"Lamp {number}", "price": number}}
-            for number in range(6)
+            {"type": "item", "item_id": f"i{number}", "attributes": {"title": title, "price": number}}
+            for number, title in enumerate(titles)
         ]
-        items[3]["attributes"]["title"] = HOSTILE
         acts = [
             {"type": "view", "user_id": "ann", "item_id": f"i{number}", "event_id": f"{number}-{count}"}
             for number in range(6)
@@ -94,8 +101,8 @@ def test_what_the_page_sets_is_what_it_previewed(shop):
     """The document of its form is that in force but for the change, and the route takes it."""
     before = shop.get("/v1/placements/home").json()["in_force"]
     text = looked_at(shop, loaded(shop), slate_size="2").text
-    sent = unescape(re.search(r"name=\"placement\" data-type=\"json\" value='([^']*)'", text)[1])
-    version = int(re.search(r'name="if_version" data-type="number" value="(\d+)"', text)[1])
+    sent = unescape(part(1, r"name=\"placement\" data-type=\"json\" value='([^']*)'", text))
+    version = int(part(1, r'name="if_version" data-type="number" value="(\d+)"', text))
     body = f'{{"placement": {sent}, "author": "eve", "if_version": {version}}}'
     answer = shop.put("/v1/placements/home", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 200, answer.text
@@ -118,9 +125,9 @@ def test_a_wrong_value_is_told_at_its_field(shop, name, typed, pointer, right):
     """Where, what came, what would be right and the page, tied to the field; nothing can be set from that page."""
     answer = looked_at(shop, loaded(shop), **{name.replace(".", "__"): typed})
     assert answer.status_code == 400
-    field = re.search(rf'<(?:input|textarea)[^>]*name="{re.escape(name)}"[^>]*>', answer.text)[0]
+    field = part(0, rf'<(?:input|textarea)[^>]*name="{re.escape(name)}"[^>]*>', answer.text)
     assert 'aria-invalid="true"' in field
-    told = re.search(r'aria-describedby="(\S+)', field)[1]
+    told = part(1, r'aria-describedby="(\S+)', field)
     fault = unescape(answer.text.split(f'id="{told}">')[1].split("</p>")[0])
     assert fault.startswith(f"<code>{pointer}")
     assert right in fault
@@ -128,7 +135,7 @@ def test_a_wrong_value_is_told_at_its_field(shop, name, typed, pointer, right):
     assert 'data-method="PUT"' not in answer.text
     assert fields_of(answer.text)[name] == typed
     there = re.findall(r'href="#([^"]*)"', answer.text.split('role="alert"')[1].split("</div>")[0])
-    assert re.search(r' id="([^"]*)"', field)[1] in there  # the notice leads to it
+    assert part(1, r' id="([^"]*)"', field) in there  # the notice leads to it
 
 
 def test_a_wrong_user_is_told_at_its_field(shop):

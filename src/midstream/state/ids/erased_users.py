@@ -100,7 +100,7 @@ class Erasures:
     @property
     def newest(self) -> LogPosition | None:
         """Log position of the newest row; None = there is none."""
-        return self._rows[-1].position if self._rows else None
+        return LogPosition(self._rows[-1].position) if self._rows else None
 
     def apply(self, step: FoldStep) -> None:
         """Fold a step: an erasure is remembered, of a blanked one only what it refuses, and the oldest expire."""
