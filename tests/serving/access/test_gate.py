@@ -291,11 +291,29 @@ def test_key_of_a_placement_asks_of_it_alone(keyed):
         ("POST", "/v1/rank", {"placement": "cart", "items": ["a"]}, False),
         ("POST", "/v1/recommendations/batch", {"placement": "cart", "users": ["a"]}, False),
         ("GET", "/v1/items/mug/similar", None, False),
+        ("GET", "/v1/items/search?q=mug", None, False),
+        ("GET", "/v1/items/search?q=mug&placement=home", None, False),
     ]
     for method, path, body, is_allowed in cases:
         answer = keyed.ask(key, method, path, body)
         assert (answer.status_code != 403) == is_allowed, (method, path, body, answer.text)
         assert answer.status_code != 500
+
+
+@pytest.mark.parametrize(
+    "placement, path", [("search", "/v1/items/search?q=lamp"), ("similar", "/v1/items/mug/similar")]
+)
+def test_route_without_a_placement_field_needs_the_placement_that_answers_it(keyed, placement, path):
+    """A key of that placement may ask by GET and HEAD, one of another may not, and a query names no other one."""
+    own, other, writer = keyed.make(f"recommend:{placement}"), keyed.make("recommend:home"), keyed.make("catalogue")
+    assert keyed.ask(writer, "PUT", "/v1/items/mug", {}).status_code == 200
+    for method in ("GET", "HEAD"):
+        assert keyed.ask(own, method, path).status_code == 200
+        assert keyed.ask(other, method, path).status_code == 403
+    separator = "&" if "?" in path else "?"
+    assert keyed.ask(other, "GET", f"{path}{separator}placement=home").status_code == 403
+    assert keyed.ask(own, "GET", "/v1/recommendations").status_code == 403
+    assert keyed.ask(own, "GET", "/v1/recommendations?placement=home").status_code == 403
 
 
 def test_events_within_a_question_need_the_scope_of_events(keyed):

@@ -2,14 +2,40 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
-from midstream.serving.access.scopes import ADMIN, ANY, HOT, HOT_METHODS, ROUTES, SCOPES, scope_needed, template_of
+from midstream.serving.access.scopes import (
+    ADMIN,
+    ANY,
+    HOT,
+    HOT_METHODS,
+    METRICS,
+    NODES,
+    OPEN,
+    READ,
+    RECOMMEND,
+    ROUTES,
+    SCOPES,
+    scope_needed,
+    template_of,
+)
 from midstream.serving.app import UNKNOWN_ROUTE
 from midstream.serving.http.problems import MethodNotAllowed, RouteUnknown
 
 NO_SCOPES = {ANY, "nodes", "open", "metrics"}
+HTTP_PAGE = Path(__file__).parents[3] / "docs" / "http.md"
+ROWS = {
+    **{f"`{scope}`": scope for scope in SCOPES},
+    "any key": ANY,
+    "no key": OPEN,
+    "`read`, or no key with `open_metrics = true`": METRICS,
+    "the [key of the shop's nodes](replicas.md)": NODES,
+}
+"""Scope by the first cell of a row of the page's table."""
+SAME_ROUTES = f"`{RECOMMEND}:PLACEMENT`"
+"""Row that names no route of its own."""
 
 
 def app_of(client):
@@ -44,6 +70,32 @@ def test_hot_routes_are_those_that_the_app_finds_by_the_decoded_path(client):
     assert hot == {(path, method) for path in HOT for method in ROUTES[path]} | {
         (path, method) for path, methods in HOT_METHODS.items() for method in methods
     }
+
+
+def documented_scopes():
+    """Return the scope of each method and path that the table of the page names."""
+    section = HTTP_PAGE.read_text("utf-8").partition("\n## Scopes\n")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
+    found = {}
+    assert {cells[0].strip() for cells in rows} == {*ROWS, SAME_ROUTES}
+    for first, second in rows:
+        for methods, path in re.findall(r"`((?:[A-Z]+, )*[A-Z]+) (/[^`]*)`", second):
+            for method in methods.split(", "):
+                assert (method, path) not in found, f"{method} {path} stands twice"
+                found[method, path] = ROWS[first.strip()]
+    return found
+
+
+def test_page_names_the_scope_of_each_route():
+    """The table of docs/http.md is that of the gate; a ``GET`` that it does not name needs ``read``."""
+    named = documented_scopes()
+    gate = {
+        (method, path.replace(":path", "")): scope
+        for path, methods in ROUTES.items()
+        for method, scope in methods.items()
+    }
+    assert {route: named.get(route, READ if route[0] == "GET" else None) for route in gate} == gate
+    assert named.keys() <= gate.keys()
 
 
 IDS = ("lamp", "read", "retry", "run", "a%2Fb", "similar", "merge", "..", "%2e%2e", "re%61d", "x y".replace(" ", "%20"))

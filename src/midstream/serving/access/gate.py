@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from midstream.core.errors import Fault, MidstreamError
+from midstream.ranking.plan import SEARCH, SIMILAR
 from midstream.serving.access.api_keys import PAGE, ApiKey
 from midstream.serving.access.callers import CALLER, KEY_HEADERS, KEY_NEEDED, Caller, operator_of
 from midstream.serving.access.console_session import SESSION_PATH, session_token, sign_in_reply
@@ -59,6 +60,8 @@ _BEARER: Final = b"bearer "
 _KEYS_PATH: Final = "/v1/keys/"
 _CONSOLE: Final = "/console/"
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_ROUTE_PLACEMENTS: Final = {"/v1/items/search": SEARCH, "/v1/items/{item_id}/similar": SIMILAR}
+"""Placement that answers a route whose query names none."""
 
 
 class KeyGate:
@@ -288,8 +291,8 @@ class KeyGate:
             MidstreamError: The body cannot be read.
         """
         if scope["method"] != "POST":
-            template_placement = ["similar"] if scope["path"].endswith("/similar") else None
-            named = template_placement or any_query_fields(scope).get("placement", [])
+            of_route = _ROUTE_PLACEMENTS.get(template_of(sent_path(scope)) or "")
+            named = [of_route] if of_route else any_query_fields(scope).get("placement", [])
             require_placements(caller, list(named), "placement")
             return receive
         is_judged = WHOLE_BODY in scope
