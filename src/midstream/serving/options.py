@@ -17,6 +17,8 @@ PORT_MAX = 65_535
 """A port is 16 bits wide."""
 UNPRIVILEGED_PORT_MIN = 1_024
 """Below are those of known services, which most systems let none but root listen on (RFC 6335, 6)."""
+PROXIES_MAX = 64
+"""Networks of proxies; each costs 0.5 µs for an address that is looked up."""
 Wait = Annotated[Duration, Between("1ms", "1h")]
 """With 0 no request would be answered."""
 
@@ -36,6 +38,8 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Listen on a port below 1,024, such as 80."""
     allow_hosts: tuple[str, ...] = ()
     """Further host names that requests may have, such as that of a proxy in front of the server."""
+    trusted_proxies: Annotated[tuple[str, ...], msgspec.Meta(max_length=PROXIES_MAX)] = ()
+    """Networks of proxies in front, such as 127.0.0.1/32: their X-Forwarded-For names the client; empty = none."""
     open_metrics: bool = False
     """Answer /metrics without an API key where keys are asked for: a monitor then needs none."""
     allow_origins: tuple[str, ...] = ()
@@ -104,8 +108,8 @@ def require_safe_address(options: ServerOptions, *, has_keys: bool = False) -> N
     """Refuse an address that others can reach while there are no API keys, and a port of a known service.
 
     Raises:
-        ConfigInvalid: The host is not loopback without a key or ``insecure``, or the port is invalid, or one of known
-            services without ``privileged``; all faults are named.
+        ConfigInvalid: Without a key or ``insecure`` the host is not loopback or proxies are trusted, or the port is
+            invalid, or one of known services without ``privileged``; all faults are named.
     """
     if faults := tuple(address_faults(options, has_keys=has_keys)):
         raise ConfigInvalid(faults)
@@ -120,6 +124,13 @@ def address_faults(options: ServerOptions, *, has_keys: bool = False) -> Iterato
             "--scope SCOPE; or --insecure, when something in front of it keeps strangers out."
         )
         yield Fault("--host", came, right, PAGE)
+    if options.trusted_proxies and not (has_keys or options.insecure):
+        came = "Clients of a proxy are let in, and no key protects the server."
+        right = (
+            "A key, after which every caller needs one: midstream keys create NAME --scope SCOPE; or --insecure, when "
+            "the proxy keeps strangers out."
+        )
+        yield Fault("$.server.trusted_proxies", came, right, PAGE)
     if not 0 <= options.port <= PORT_MAX:
         yield Fault("--port", f"{options.port} is no port.", f"0 to {PORT_MAX:,}; 0 takes any that is free.", PAGE)
     elif 0 < options.port < UNPRIVILEGED_PORT_MIN and not options.privileged:

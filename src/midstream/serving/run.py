@@ -27,6 +27,7 @@ from midstream.events.wire import Accept
 from midstream.monitoring.fact_logger import log_fact
 from midstream.monitoring.facts import Fact, Facts
 from midstream.serving.access.audit_trail import AuditTrail
+from midstream.serving.access.forwarded_client import proxy_faults, with_forwarded_client
 from midstream.serving.access.gate import KeyGate
 from midstream.serving.access.key_ring import KeyWatch
 from midstream.serving.access.measured_app import Measured
@@ -130,8 +131,7 @@ def serve_front(opening: FrontOpening, options: ServerOptions, on_ready: Callabl
         AddressUnavailable: The address cannot be bound.
     """
     require_safe_address(options, has_keys=True)
-    if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
-        raise ConfigInvalid(faults)
+    _require_names(options)
 
     async def serve_until_signal() -> None:
         with StopSignals() as signals, _hangup_ignored(), suppress(StopAtStart):
@@ -155,8 +155,7 @@ async def serve_until_stopped(
 ) -> None:
     """Serve on the running event loop; see ``serve``. Without a main thread no signal is heard: cancel the task."""
     require_safe_address(options, has_keys=keys is not None and keys.asks)
-    if faults := tuple(host_faults(options, "--allow-host", "allow_origins")):
-        raise ConfigInvalid(faults)
+    _require_names(options)
     with StopSignals() as signals, suppress(StopAtStart):
         async with opening(signals) as opened:
             await _serve_opened(opened, options, signals, on_ready, keys)
@@ -208,6 +207,16 @@ async def serve_share(app: Measured, options: ServerOptions, share: Share, facts
         await signals.ending(sharing).serve()
 
 
+def _require_names(options: ServerOptions) -> None:
+    """Refuse invalid names of hosts and origins, and invalid networks of proxies.
+
+    Raises:
+        ConfigInvalid: All of them are named.
+    """
+    if faults := (*host_faults(options, "--allow-host", "allow_origins"), *proxy_faults(options)):
+        raise ConfigInvalid(faults)
+
+
 def _url_of(host: str, port: int) -> str:
     """Return the URL of a server for this machine; one that listens at all addresses (0.0.0.0, ::) has loopback."""
     if ip_address(host.partition("%")[0]).is_unspecified:
@@ -218,7 +227,7 @@ def _url_of(host: str, port: int) -> str:
 def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
     """Return the configuration of a port; the app is protected against cross-site requests."""
     return uvicorn.Config(
-        app,
+        with_forwarded_client(app, options),
         http=noting_targets(bounded_protocol(read_limits(options), app, place_limits(options))),
         headers=list(ANSWER_HEADERS),
         ws="none",
@@ -226,7 +235,7 @@ def _uvicorn_config(app: Measured, options: ServerOptions) -> uvicorn.Config:
         lifespan="on",
         log_config=None,
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=False,  # it would read the scheme as well, and believe names
         server_header=False,
         timeout_keep_alive=options.keep_alive.ms // 1_000,
         timeout_graceful_shutdown=options.stop_wait_max.ms // 1_000,

@@ -10,9 +10,10 @@ import pytest
 from midstream.app.config.schema import Config
 from midstream.app.opening import open_shop
 from midstream.app.server_address import Address, publish, read_address, server_of
-from midstream.cli.answers.serve import _options
+from midstream.cli.answers.serve import _chosen, _options
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
+from midstream.core.errors import ConfigInvalid
 from midstream.engine.folder import DataFolder
 from midstream.serving.options import ServerOptions
 from tests.support.patience import PATIENCE_S, wait_until
@@ -117,3 +118,15 @@ def test_allowed_hosts_add_to_those_of_the_file():
     options = _options(config, {"host": "::1", "port": None}, ["reco.example", "midstream"])
     assert options.allow_hosts == ("shop.example", "reco.example", "midstream")
     assert (options.host, options.port) == ("::1", 1)
+
+
+def test_key_of_the_folder_lets_a_server_listen_elsewhere(tmp_path):
+    """As the page of security has it: with a key ``--host`` needs no ``--insecure``; a new folder does."""
+    said = {"host": "0.0.0.0"}  # noqa: S104  a text
+    with pytest.raises(ConfigInvalid, match="no key"):
+        _chosen(tmp_path, said, ())
+    with pytest.raises(SystemExit) as left:
+        main(["keys", "create", "backend", "--scope", "recommend", "-f", str(tmp_path)])
+    assert left.value.code == 0
+    _, options = _chosen(tmp_path, said, ())
+    assert options.host == said["host"]

@@ -46,6 +46,7 @@ from midstream.retrieval.repeat import RepeatItems
 from midstream.retrieval.session_knn import SessionKnn
 from midstream.retrieval.similar_users_items import SimilarUsersItems
 from midstream.retrieval.trending import Trending
+from midstream.serving.access.forwarded_client import proxy_faults
 from midstream.serving.access.token_claims import identity_faults
 from midstream.serving.http.hosts import host_faults
 from midstream.serving.options import ServerOptions
@@ -108,6 +109,7 @@ def _sections(config: Config) -> Iterator[Fault]:
     yield from log_faults(config.log)
     yield from _history(config)
     yield from host_faults(config.server, "$.server.allow_hosts", "$.server.allow_origins")
+    yield from proxy_faults(config.server)
     yield from _connections(config.server)
     yield from identity_faults(config.identity)
     yield from probe_faults(config.probe)

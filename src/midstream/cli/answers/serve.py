@@ -188,7 +188,8 @@ def _chosen(folder: Path, said: Mapping[str, object], allow_hosts: Sequence[str]
         ConfigInvalid: What is wrong with the file and with what was said, together.
     """
     from midstream.app.config.schema import Config
-    from midstream.app.opening import config_of
+    from midstream.app.opening import DATA_NAME, config_of
+    from midstream.serving.access.key_file import KeyFile
     from midstream.serving.options import address_faults
 
     faults: list[Fault] = []
@@ -198,7 +199,8 @@ def _chosen(folder: Path, said: Mapping[str, object], allow_hosts: Sequence[str]
     except ConfigInvalid as error:
         faults.extend(error.faults)
     options = _options(config, said, allow_hosts)
-    faults.extend(address_faults(options))
+    has_keys = config.identity.is_on or KeyFile(folder / DATA_NAME).path.exists()  # the server reads them itself
+    faults.extend(address_faults(options, has_keys=has_keys))
     if faults:
         raise ConfigInvalid(tuple(faults))
     return config, options
