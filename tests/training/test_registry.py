@@ -143,3 +143,16 @@ def test_a_version_that_lies_with_another_model_is_refused(tmp_path: Path) -> No
     with pytest.raises(ArtifactInvalid, match="'near'"):
         registry.load("far", version)
     assert isinstance(registry.manifests("far")[0], ArtifactInvalid)
+
+
+def test_a_large_version_is_read_hashed_and_looked_through_in_pieces(tmp_path: Path) -> None:
+    """Somebody who is answered meanwhile waits for a MiB at most: a rest is offered behind each."""
+    registry = Registry(tmp_path / "models")
+    model = model_of(items=1_000)
+    draft = Draft(name="near", kind="item_to_item", vocabulary_hash=model.vocabulary.content_hash)
+    version = registry.publish(draft, item_content(model, HISTORIES))
+    rests = list[int]()
+    loaded = registry.load("near", version, lambda: rests.append(1))
+    pieces = loaded.manifest.bytes >> 20
+    assert pieces == 7
+    assert len(rests) >= 2 * pieces + (model.weight.nbytes >> 20)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.models.artifact.artifact import ARRAYS, Artifact
 from midstream.models.artifact.golden import check_item_golden, check_row_golden
 from midstream.models.items import onnx_items
@@ -17,6 +18,7 @@ from midstream.models.rows import onnx_ranker
 from midstream.models.vocabulary import ItemVocabulary
 
 _GOLDEN_VALUES = "golden.values"
+_PIECE_NUMBERS = 1 << 18
 
 
 READ: Mapping[str, Callable[[ItemVocabulary, Arrays], ItemModel]] = {
@@ -30,10 +32,11 @@ RUNNERS: Mapping[str, str] = {onnx_ranker.KIND: RUNNER, onnx_items.KIND: RUNNER}
 """What computes the answers of a kind, where it is a library; a manifest names it."""
 
 
-def load(artifact: Artifact) -> ItemModel | RowModel:
+def load(artifact: Artifact, rest: Rest = no_rest) -> ItemModel | RowModel:
     """Return the model of an artifact, which has answered its golden inputs as it should.
 
-    Cost: that of the kind's reader, and of 16 histories or 256 rows.
+    Cost: that of the kind's reader, and of 16 histories or 256 rows. ``rest`` is called after each MiB that is looked
+    through.
 
     Raises:
         ArtifactInvalid: The kind is not known; an array holds NaN or infinity where it may not, is of the wrong shape
@@ -49,7 +52,7 @@ def load(artifact: Artifact) -> ItemModel | RowModel:
     rows = ROW_KINDS.get(manifest.kind)
     restore = rows.restore if rows else READ_ROWS.get(manifest.kind)
     try:
-        _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())})
+        _require_finite(artifact, {_GOLDEN_VALUES, *(rows.not_finite if rows else ())}, rest)
         return _row_model(artifact, restore) if restore else _item_model(artifact)
     except ExtraMissing:
         raise
@@ -94,16 +97,17 @@ def _row_model(artifact: Artifact, restore: Callable[[Arrays], RowModel]) -> Row
     return model
 
 
-def _require_finite(artifact: Artifact, excepted: Collection[str]) -> None:
+def _require_finite(artifact: Artifact, excepted: Collection[str], rest: Rest) -> None:
     for name, array in artifact.arrays.items():
-        if array.dtype.kind == "f" and name not in excepted and not _is_finite(array.reshape(-1)):
+        if array.dtype.kind == "f" and name not in excepted and not _is_finite(array.reshape(-1), rest):
             message = f"{name} holds NaN or infinity"
             raise ArtifactInvalid(message)
 
 
-def _is_finite(flat: NDArray[np.generic]) -> bool:
+def _is_finite(flat: NDArray[np.generic], rest: Rest) -> bool:
     """Return whether all numbers are finite; in pieces, so that a large array needs no mask of its size."""
-    piece = 1 << 22
-    return all(
-        bool(np.isfinite(flat[start : start + piece].astype(np.float64)).all()) for start in range(0, len(flat), piece)
-    )
+    for start in range(0, len(flat), _PIECE_NUMBERS):
+        if not np.isfinite(flat[start : start + _PIECE_NUMBERS].astype(np.float64)).all():
+            return False
+        rest()
+    return True

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.events.processes.process_ids import is_running
 from midstream.models.artifact.artifact import (
     MANIFEST,
@@ -177,8 +178,8 @@ class Registry:
             message = f"{what}: it has {size:,} bytes, {most}: make it smaller, or raise that"
             raise ArtifactTooLarge(message)
 
-    def read(self, name: str, version: str) -> Artifact:
-        """Return a version of which every byte was verified.
+    def read(self, name: str, version: str, rest: Rest = no_rest) -> Artifact:
+        """Return a version of which every byte was verified; ``rest`` is called after each piece.
 
         Raises:
             NotFound: It is not there.
@@ -187,12 +188,17 @@ class Registry:
         """
         folder = self._there(name, version)
         self.require_size(version, read_manifest(folder).bytes)
-        artifact = read_artifact(folder)
+        artifact = read_artifact(folder, rest)
         _named(artifact.manifest, name, folder)
         return artifact
 
-    def load(self, name: str, version: str) -> LoadedVersion:
+    def load(self, name: str, version: str, rest: Rest = no_rest) -> LoadedVersion:
         """Return a version that passed its golden questions. Cost: as ``read``, and that of its kind.
+
+        Args:
+            name: Of the model.
+            version: Its whole name.
+            rest: Called after each piece of what is read, hashed and looked through.
 
         Raises:
             NotFound: It does not exist.
@@ -201,8 +207,8 @@ class Registry:
             ExtraMissing: A library that reads its kind is not installed.
         """
         manifest_hash = self.manifest_hash(name, version)
-        artifact = self.read(name, version)
-        return LoadedVersion(name, version, artifact.manifest, manifest_hash, load(artifact))
+        artifact = self.read(name, version, rest)
+        return LoadedVersion(name, version, artifact.manifest, manifest_hash, load(artifact, rest))
 
     def remove(self, name: str, version: str) -> None:
         """Remove a version, for good, without checking whether it is in service.

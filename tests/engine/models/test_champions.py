@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.core.kinds import Kind
+from midstream.core.thread_pace import ThreadPace
 from midstream.engine.instance import Instance
+from midstream.engine.models import champions as champions_module
 from midstream.engine.models.log_promotions import AGAIN_S, LogPromotions
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
@@ -427,3 +430,33 @@ def test_a_champion_that_answers_makes_no_room(folder: Path, monkeypatch: pytest
         assert {row.model for row in running.engine.fold.promotions.rows} == {"near", "other_2026_01_02"}
 
     run_folder(folder, work)
+
+
+def test_versions_are_read_at_a_pace_while_others_are_answered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A champion and a challenger alike rest on their own thread; at a start nobody is answered yet, and none rests."""
+    registry = registry_of(folder)
+    first, second = publish_chain(registry, 1), publish_chain(registry, 2)
+    rested = list[int]()
+
+    class Counting(ThreadPace):
+        def rest(self) -> None:
+            rested.append(threading.get_ident())
+            super().rest()
+
+    monkeypatch.setattr(champions_module, "ThreadPace", Counting)
+
+    async def promoted(running: Instance) -> None:
+        for version, alias in ((first, "champion"), (second, "challenger")):
+            rested.clear()
+            await running.champions.promote("near", version, alias)
+            assert rested
+            assert threading.get_ident() not in rested
+        rested.clear()
+
+    run_folder(folder, promoted)
+
+    async def again(running: Instance) -> None:
+        assert running.champions.versions == {"near": first}
+
+    run_folder(folder, again)
+    assert rested == []

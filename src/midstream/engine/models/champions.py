@@ -22,6 +22,7 @@ from midstream.core.errors import (
     Overloaded,
 )
 from midstream.core.kinds import Kind
+from midstream.core.thread_pace import ThreadPace
 from midstream.core.tracebacks import raised_of
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
@@ -356,7 +357,7 @@ class Champions:
         return await asyncio.to_thread(self._read, name, version) if known is None else known
 
     def _read(self, name: str, version: str) -> LoadedVersion:
-        return read_version(self.registry, self._engine.fold, name, version)
+        return read_version(self.registry, self._engine.fold, name, version, ThreadPace().rest)
 
     async def _warm_up(self, loaded: LoadedVersion) -> None:
         """Run the plans that read a version with it, in a state of their own, before its first request."""
@@ -370,7 +371,7 @@ class Champions:
         known = self._known(name, version)
         if known is not None:
             return known.manifest_hash
-        return await asyncio.to_thread(lambda: self.registry.load(name, version).manifest_hash)
+        return await asyncio.to_thread(lambda: self.registry.load(name, version, ThreadPace().rest).manifest_hash)
 
     def _require_unread(self, out: Promotion) -> None:
         """Refuse an alias that would evict a champion that a placement reads."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.errors import ArtifactInvalid, MidstreamError, ModelUnfit
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import Models
 from midstream.experiments.names import is_document
 from midstream.models.model import is_item_model
@@ -141,9 +142,9 @@ def other_manifest(version: str) -> ArtifactInvalid:
     return ArtifactInvalid(f"{version}: its manifest is not the one that was promoted")
 
 
-def read_version(registry: Registry, fold: Fold, name: str, version: str) -> LoadedVersion:
+def read_version(registry: Registry, fold: Fold, name: str, version: str, rest: Rest = no_rest) -> LoadedVersion:
     """Return a version whose items are hashed with the key of the state, so that no request waits for that."""
-    loaded = registry.load(name, version)
+    loaded = registry.load(name, version, rest)
     if is_item_model(loaded.model):
         loaded.model.vocabulary.under(fold.vocabulary.id_key)
     return loaded

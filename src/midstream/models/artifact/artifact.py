@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import Calibration
 from midstream.events.file_modes import FOLDER, make_folder, open_file
 from midstream.models.model import Arrays
@@ -47,8 +48,8 @@ NUMBER_MAX = 999_999_999
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}\Z")
 TEMPORARY = ".writing-"
 """Begins the name of a folder that is no version yet, or none any more; the number of its process ends it."""
-_PIECE_BYTES = 1 << 24
-"""What is read or written between two moments in which another thread may go on."""
+_PIECE_BYTES = 1 << 20
+"""What is read, written or hashed between two rests: half a millisecond of a core."""
 _HEADER_BYTES_MAX = 1 << 17
 _DTYPES = frozenset("biufUS")
 _HASH_DIGITS = 12
@@ -286,13 +287,14 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_artifact(folder: Path) -> Artifact:
+def read_artifact(folder: Path, rest: Rest = no_rest) -> Artifact:
     """Return a version of which every byte was verified.
 
     Cost: its bytes once from disk and once through SHA-256, in pieces between which other threads go on.
 
     Args:
         folder: Of the version; its name is the version.
+        rest: Called after each piece.
 
     Raises:
         ArtifactInvalid: Whatever is not as it was written: a file that is missing, superfluous, cut short, damaged or
@@ -310,8 +312,8 @@ def read_artifact(folder: Path) -> Artifact:
     arrays: dict[str, NDArray[np.generic]] = {}
     files: dict[str, bytes] = {}
     for name, told in manifest.files.items():
-        content = _read(folder / name, told.bytes)
-        if _digest(content) != told.sha256:
+        content = _read(folder / name, told.bytes, rest)
+        if _digest(content, rest) != told.sha256:
             message = f"{folder.name}: {name} does not match its SHA-256"
             raise ArtifactInvalid(message)
         if name.endswith(".npy"):
@@ -381,7 +383,7 @@ def _write(path: Path, parts: tuple[bytes | memoryview, ...]) -> ArtifactFile:
     return ArtifactFile(written, digest.hexdigest())
 
 
-def _read(path: Path, wanted: int | None) -> memoryview:
+def _read(path: Path, wanted: int | None, rest: Rest = no_rest) -> memoryview:
     """Return the bytes of a file, which has as many as are wanted, in memory that an array may lie in."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -393,6 +395,7 @@ def _read(path: Path, wanted: int | None) -> memoryview:
             filled = 0
             while filled < size and (count := file.readinto(buffer[filled : filled + _PIECE_BYTES].data)):
                 filled += count
+                rest()
     except OSError as error:
         message = f"{path.parent.name}: {path.name} cannot be read: {error}"
         raise ArtifactInvalid(message) from error
@@ -410,10 +413,11 @@ def _require_size(path: Path, size: int, wanted: int | None) -> None:
         raise ArtifactInvalid(message)
 
 
-def _digest(content: memoryview) -> str:
+def _digest(content: memoryview, rest: Rest) -> str:
     digest = sha256()
     for start in range(0, len(content), _PIECE_BYTES):
         digest.update(content[start : start + _PIECE_BYTES])
+        rest()
     return digest.hexdigest()
 
 
