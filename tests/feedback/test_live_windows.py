@@ -40,10 +40,7 @@ def round_of(windows: LiveWindows, some, since_ms=NOW - 500):
     windows.begin()
     for each in some:
         windows.add(each, GROUPS, since_ms)
-    *pieces, found = windows.figures(OPTIONS, lambda: NO_LOG, KEY)
-    assert found is not None
-    assert not any(pieces)
-    return found
+    return windows.figures(OPTIONS, lambda: NO_LOG, KEY)
 
 
 def test_figures_are_those_of_the_accumulator():
@@ -95,13 +92,25 @@ def test_a_commit_is_read_once_for_all_records():
     assert returned[-1] == count - 1
 
 
-def test_records_are_read_in_pieces(monkeypatch):
-    """Between two of them whoever makes the round may rest."""
-    monkeypatch.setattr(live_windows, "PIECE_RECORDS", 4)
-    windows = LiveWindows(ignore)
+def test_a_rest_is_offered_behind_each_record_and_each_step():
+    """Whoever makes the round may rest there, or end it."""
+    windows, rests = LiveWindows(ignore), list[int]()
     windows.begin()
     for each in lots(40, 20):
         windows.add(each, GROUPS, NOW - 500)
-    *pieces, found = windows.figures(OPTIONS, lambda: NO_LOG, KEY)
-    assert found is not None
-    assert (len(pieces), found.unread) == (1 + 40 // 4 + 2 + 2 * 3 - 1, 0)
+    found = windows.figures(OPTIONS, lambda: NO_LOG, KEY, lambda: rests.append(1))
+    windows_and_labels = len({(row.window_ms, row.label) for row in found.rows})
+    assert windows_and_labels == 6
+    assert len(rests) > 2 + 40 + 2 + 2 * 10 * windows_and_labels
+
+    class Ended(Exception):
+        """The round is to end."""
+
+    def end():
+        raise Ended
+
+    for each in lots(40, 20):
+        windows.add(each, GROUPS, NOW - 500)
+    with pytest.raises(Ended):
+        windows.figures(OPTIONS, lambda: NO_LOG, KEY, end)
+    assert round_of(windows, lots(40, 20)).rows == found.rows

@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -206,3 +207,25 @@ def test_no_slate_no_row():
     """Also where all are from before."""
     assert list(OnlineMetrics(OPTIONS).rows()) == []
     assert list(metrics_of([Told(0, "home", 1, [(1, 0, 1.0)])]).rows()) == []
+
+
+def test_parts_of_a_long_column_give_what_one_sort_gives(monkeypatch):
+    """Numbers of values in their order, repeats, and distinct values of each code, by parts and marks or at once."""
+    rng = np.random.default_rng(7)
+    value = rng.integers(0, 2**64, 400, dtype=np.uint64)[rng.integers(0, 400, 3_000)]
+    code = rng.integers(0, 3, 3_000)
+    expected = np.unique(value, return_inverse=True)
+    seen, repeats = set(), []
+    for each in (expected[1] % 300).tolist():
+        repeats.append(each in seen)
+        seen.add(each)
+    distinct = [len(set(value[code == each].tolist())) for each in range(4)]
+    for at_once, marks in ((10_000, 1 << 20), (100, 10)):
+        monkeypatch.setattr(online_metrics, "SORTED_MAX", at_once)
+        monkeypatch.setattr(online_metrics, "MARKS_MAX", marks)
+        rests = Counter()
+        count, number = online_metrics._numbered(value, partial(rests.update, "1"))
+        assert (count, number.tolist()) == (len(expected[0]), expected[1].tolist())
+        assert (rests.total() > 100) == (at_once == 100)
+        assert online_metrics._repeated(number % 300, lambda: None).tolist() == repeats
+        assert online_metrics._distinct(code, number, 4, lambda: None).tolist() == distinct

@@ -25,13 +25,18 @@ def no_rest() -> None:
 class ThreadPace:
     """Pace of one thread; made by that thread, when it begins."""
 
-    def __init__(self) -> None:
-        """Begin to work now."""
+    def __init__(self, rest: float = 1.0) -> None:
+        """Begin to work now.
+
+        Args:
+            rest: Length of a pause, as a multiple of the work before it.
+        """
+        self._rest = rest
         self._since = time.thread_time()
 
     def rest(self) -> None:
-        """Pause as long as this thread had a core since the last pause, once that is a millisecond."""
+        """Pause once this thread had a core for a millisecond since the last pause."""
         worked = time.thread_time() - self._since
         if worked >= PIECE_S:
-            time.sleep(min(worked, REST_S_MAX))
+            time.sleep(min(self._rest * worked, REST_S_MAX))
             self._since = time.thread_time()

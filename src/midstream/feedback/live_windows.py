@@ -6,12 +6,13 @@ window. A round reads a bounded number of records; slates beyond are in no figur
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import EventBatch, LogPosition
 from midstream.events.served_body import ServedBody
 from midstream.events.siphash import IdKey, id_hash
@@ -23,9 +24,7 @@ from midstream.state.outcomes.slate_groups import SlateGroup
 SLATES_MAX: Final = 50_000
 """Newest slates of the longest window that are in figures: 25 MB with 20 items each."""
 RECORDS_MAX: Final = 20_000
-"""Records that are read in a round: 0.4 s, in pieces."""
-PIECE_RECORDS: Final = 100
-"""Records that are read in a piece of a round: 2 ms, in which answers wait for the interpreter."""
+"""Records that are read in a round: 0.4 s, with a rest offered behind each."""
 SEGMENTS_MAX: Final = 4
 """Keys of requests' contexts by which there are figures: those with texts that came first."""
 SEGMENT_VALUES_MAX: Final = 32
@@ -106,52 +105,49 @@ class LiveWindows:
             self._left_out += oldest
 
     def figures(
-        self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey
-    ) -> Iterator[LiveFigures | None]:
-        """Yield None after each piece of a round's work, and at the end the figures.
-
-        A piece takes some milliseconds; that of a window and a label 60 ms for 40,000 slates, sorts for the most part.
+        self, options: MetricOptions, log: Callable[[], RecordReads], key: IdKey, rest: Rest = no_rest
+    ) -> LiveFigures:
+        """Return the figures of a round.
 
         Args:
             options: Windows and actions.
             log: Opens the log, where a record is to be read.
             key: Of hashes of ids.
+            rest: Called after each piece of work, of less than a millisecond for the most part: a record, a lot, and
+                what NumPy does in one call with a column of all positions.
         """
-        positions = [each.slates.slate["log_position"].tolist() for each in self._lots]
-        self._forget(positions[0][0] if positions else 0)
-        new = [each for some in positions for each in some if each not in self._known]
-        yield None
+        new: list[int] = []
+        for number, lot in enumerate(self._lots):
+            positions = lot.slates.slate["log_position"].tolist()
+            if number == 0:
+                self._forget(positions[0])
+            new += [each for each in positions if each not in self._known]
+            rest()
         if new:
-            yield from self._learn(new[:RECORDS_MAX], log(), key)
+            self._learn(new[:RECORDS_MAX], log(), key, rest)
         metrics = OnlineMetrics(options)
-        for lot, own in zip(self._lots, positions, strict=True):
-            is_known = np.array([each in self._known for each in own], dtype=np.bool_)
-            read = _only(lot.slates, is_known)
+        for lot in self._lots:
+            is_known = [each in self._known for each in lot.slates.slate["log_position"].tolist()]
+            read = _only(lot.slates, np.array(is_known, dtype=np.bool_))
             metrics.add(read, self._labels(read, lot.groups))
-            yield None
-        rows: list[MetricRow] = []
-        for row in metrics.rows():
-            if rows and (row.window_ms, row.label) != (rows[-1].window_ms, rows[-1].label):
-                yield None
-            rows.append(row)
-        unread = max(0, len(new) - RECORDS_MAX)
+            rest()
+        rows = tuple(metrics.rows(rest))
         left_out = self._left_out + metrics.left_out
         self.begin()
-        yield LiveFigures(options.now_ms, tuple(rows), left_out, unread)
+        return LiveFigures(options.now_ms, rows, left_out, max(0, len(new) - RECORDS_MAX))
 
     def _forget(self, begin: int) -> None:
         """Drop labels of slates before a log position."""
         while self._known and next(iter(self._known)) < begin:
             self._known.popitem(last=False)
 
-    def _learn(self, positions: Sequence[int], log: RecordReads, key: IdKey) -> Iterator[None]:
-        """Read the records at some rising log positions, a piece at a time."""
+    def _learn(self, positions: Sequence[int], log: RecordReads, key: IdKey, rest: Rest) -> None:
+        """Read the records at some rising log positions."""
         bodies = ServedRecords(log.read, log.begin)
-        for number, position in enumerate(positions, start=1):
+        for position in positions:
             found = bodies.at(position)
             self._known[position] = _GONE if found is None else self._known_of(position, *found, key)
-            if number % PIECE_RECORDS == 0:
-                yield None
+            rest()
 
     def _known_of(self, position: int, session: str, record: ServedBody, key: IdKey) -> _Known:
         """Return what figures need of a served record, and take its scores and context into account."""

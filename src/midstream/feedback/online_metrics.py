@@ -10,21 +10,28 @@ Reference: M. Kaminskas and D. Bridge, "Diversity, Serendipity, Novelty, and Cov
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from midstream.core.thread_pace import Rest, no_rest
 from midstream.state.outcomes.outcomes import Slates
 
 POSITIONS_MAX: Final = 8_000_000
 """Positions that are held: twice what the join holds by default; 33 bytes each."""
 LABELS_MAX: Final = 1_024
 """Values of one label that are told apart; those beyond are ``OTHER``."""
+SORTED_MAX: Final = 16_384
+"""Numbers that are sorted at once: a millisecond. More are parted by a byte of each, and each part by itself."""
+MARKS_MAX: Final = 1 << 24
+"""Pairs of a label's value and a number that a table marks, to count the distinct ones; more are sorted."""
 OTHER: Final = "other"
 Numbers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
+Column = TypeVar("Column", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +148,25 @@ class OnlineMetrics:
             )
         )
 
-    def rows(self) -> Iterator[MetricRow]:
+    def rows(self, rest: Rest = no_rest) -> Iterator[MetricRow]:
         """Yield figures by window, in the order of the options, by label and by value, in the order of appearance.
 
         Cost: for four million positions some 2 s a window and label, whatever the number of values.
+
+        Args:
+            rest: Called between two steps over all positions, and between two parts of a sort.
         """
         if not self._slates:
             return
-        whole = _Columns.joined(self._slates)
+        whole = _Columns.joined(self._slates, rest)
         for window_ms in self._options.windows_ms:
-            window = whole.where(whole.served_ms > self._options.now_ms - window_ms)
-            measured = _Measured.of(window, self._options)
+            window = whole.where(whole.served_ms > self._options.now_ms - window_ms, rest)
+            measured = _Measured.of(window, self._options, rest)
             is_settled = window.served_ms <= self._options.now_ms - self._options.settle_ms
             for name, codes in window.codes.items():
                 known = self._codes[name]
-                settled = measured.by_code(codes, len(known), is_settled)
-                so_far = measured.by_code(codes, len(known), np.ones(len(codes), dtype=np.bool_))
+                settled = measured.by_code(codes, len(known), is_settled, rest)
+                so_far = measured.by_code(codes, len(known), np.ones(len(codes), dtype=np.bool_), rest)
                 for value, code in known.items():
                     if so_far[code].slates:
                         is_open = so_far[code].slates - settled[code].slates
@@ -187,30 +197,32 @@ class _Columns:
     value: NDArray[np.float64]
 
     @staticmethod
-    def joined(parts: Sequence["_Columns"]) -> "_Columns":
+    def joined(parts: Sequence["_Columns"], rest: Rest) -> "_Columns":
         """Return all slates of some parts."""
         starts = np.cumsum([0, *(len(each.served_ms) for each in parts)])
         return _Columns(
             served_ms=np.concatenate([each.served_ms for each in parts]),
             session=np.concatenate([each.session for each in parts]),
             codes={name: np.concatenate([each.codes[name] for each in parts]) for name in parts[0].codes},
-            slate=np.concatenate([each.slate + start for each, start in zip(parts, starts, strict=False)]),
-            item=np.concatenate([each.item for each in parts]),
-            bits=np.concatenate([each.bits for each in parts]),
-            value=np.concatenate([each.value for each in parts]),
+            slate=_rested(
+                np.concatenate([each.slate + start for each, start in zip(parts, starts, strict=False)]), rest
+            ),
+            item=_rested(np.concatenate([each.item for each in parts]), rest),
+            bits=_rested(np.concatenate([each.bits for each in parts]), rest),
+            value=_rested(np.concatenate([each.value for each in parts]), rest),
         )
 
-    def where(self, keep: Mask) -> "_Columns":
+    def where(self, keep: Mask, rest: Rest) -> "_Columns":
         """Return the kept slates."""
-        place, number = keep[self.slate], np.cumsum(keep) - 1
+        place, number = _rested(keep[self.slate], rest), np.cumsum(keep) - 1
         return _Columns(
             served_ms=self.served_ms[keep],
             session=self.session[keep],
             codes={name: each[keep] for name, each in self.codes.items()},
-            slate=number[self.slate[place]],
-            item=self.item[place],
-            bits=self.bits[place],
-            value=self.value[place],
+            slate=_rested(number[_rested(self.slate[place], rest)], rest),
+            item=_rested(self.item[place], rest),
+            bits=_rested(self.bits[place], rest),
+            value=_rested(self.value[place], rest),
         )
 
 
@@ -234,50 +246,54 @@ class _Measured:
     is_repeated: Mask
 
     @staticmethod
-    def of(window: _Columns, options: MetricOptions) -> "_Measured":
+    def of(window: _Columns, options: MetricOptions, rest: Rest) -> "_Measured":
         """Return what the positions and slates of a window are."""
-        items, item = np.unique(window.item, return_inverse=True)
-        session = np.unique(np.append(window.session, np.uint64(0)), return_inverse=True)[1]
-        share = np.bincount(item, minlength=len(items)) / max(1, len(item))
-        is_seen = (window.bits & np.uint32(options.seen)) != 0
-        converts = (window.bits & np.uint32(options.conversions)) != 0
+        items, item = _numbered(window.item, rest)
+        session = _numbered(np.append(window.session, np.uint64(0)), rest)[1][:-1]
+        share = _rested(np.bincount(item, minlength=items) / max(1, len(item)), rest)
+        is_seen = _rested((window.bits & np.uint32(options.seen)) != 0, rest)
+        converts = _rested((window.bits & np.uint32(options.conversions)) != 0, rest)
         count = len(window.served_ms)
+        revenue = _rested(np.bincount(window.slate, window.value * converts, minlength=count), rest)
+        key = _rested(session[window.slate] * max(1, items) + item, rest)
         return _Measured(
             slates=window,
             options=options,
-            item=item.astype(np.int64),
-            session=session[:-1].astype(np.int64),
+            item=item,
+            session=session,
             is_seen=is_seen,
-            is_clicked=is_seen & ((window.bits & np.uint32(options.clicks)) != 0),
-            revenue=np.bincount(window.slate, window.value * converts, minlength=count).astype(np.float64),
-            converts=np.bincount(window.slate, converts, minlength=count) > 0,
-            rarity=-np.log2(share[item]),
-            is_repeated=_repeated(session[:-1][window.slate] * max(1, len(items)) + item, window.slate),
+            is_clicked=_rested(is_seen & ((window.bits & np.uint32(options.clicks)) != 0), rest),
+            revenue=revenue.astype(np.float64),
+            converts=_rested(np.bincount(window.slate, converts, minlength=count) > 0, rest),
+            rarity=_rested(-np.log2(share[item]), rest),
+            is_repeated=_repeated(key, rest),
         )
 
-    def by_code(self, code: Numbers, count: int, mine: Mask) -> list[SlateFigures]:
+    def by_code(self, code: Numbers, count: int, mine: Mask, rest: Rest) -> list[SlateFigures]:
         """Return the figures of some slates by a code of each.
 
         Args:
             code: Of each slate, 0 to ``count`` less 1.
             count: Number of codes.
             mine: Slates that count.
+            rest: As of ``OnlineMetrics.rows``.
         """
-        place = mine[self.slates.slate]
-        of_place = code[self.slates.slate][place]
+        place = _rested(mine[self.slates.slate], rest)
+        of_slate = _rested(code[self.slates.slate], rest)
+        of_place = _rested(of_slate[place], rest)
         has_session = mine & (self.session > 0)
-        at_session = has_session[self.slates.slate]
-        slates, positions = _counted(code[mine], count), _counted(of_place, count)
-        seen = _counted(of_place[self.is_seen[place]], count)
-        clicked = _counted(of_place[self.is_clicked[place]], count)
+        at_session = _rested(has_session[self.slates.slate], rest)
+        slates, positions = _counted(code[mine], count), _rested(_counted(of_place, count), rest)
+        seen = _rested(_counted(of_place[self.is_seen[place]], count), rest)
+        clicked = _rested(_counted(of_place[self.is_clicked[place]], count), rest)
         converted = _counted(code[mine & self.converts], count)
-        sessions = _distinct(code[has_session], self.session[has_session], count)
-        of_sessions = _counted(code[self.slates.slate][at_session], count)
-        repeated = _counted(code[self.slates.slate][at_session & self.is_repeated], count)
-        items = _distinct(of_place, self.item[place], count)
-        rarity = _counted(of_place, count, self.rarity[place])
+        sessions = _rested(_distinct(code[has_session], self.session[has_session], count, rest), rest)
+        of_sessions = _rested(_counted(of_slate[at_session], count), rest)
+        repeated = _rested(_counted(of_slate[at_session & self.is_repeated], count), rest)
+        items = _rested(_distinct(of_place, self.item[place], count, rest), rest)
+        rarity = _rested(_counted(of_place, count, self.rarity[place]), rest)
         revenue = _counted(code[mine], count, self.revenue[mine])
-        session_revenue = _counted(code[has_session], count, self.revenue[has_session])
+        session_revenue = _rested(_counted(code[has_session], count, self.revenue[has_session]), rest)
         has_clicks, sells = self.options.clicks != 0, self.options.conversions != 0
         return [
             SlateFigures(
@@ -302,21 +318,57 @@ def _counted(code: Numbers, count: int, worth: NDArray[np.float64] | None = None
     return np.bincount(code, worth, minlength=count).astype(np.float64)
 
 
-def _distinct(code: Numbers, value: Numbers, count: int) -> NDArray[np.float64]:
-    """Return the number of distinct values of each code, (count,)."""
+def _rested(found: Column, rest: Rest) -> Column:
+    """Return a column as it is, behind a rest for the work that made it."""
+    rest()
+    return found
+
+
+def _distinct(code: Numbers, value: Numbers, count: int, rest: Rest) -> NDArray[np.float64]:
+    """Return the number of distinct values of each code, (count,); values are numbers from 0 on."""
     size = int(value.max()) + 1 if len(value) else 1
-    return _counted(np.unique(code * size + value) // size, count)
+    key = _rested(code * size + value, rest)
+    if count * size > MARKS_MAX:
+        return _counted(np.unique(key) // size, count)
+    marks = np.zeros(count * size, dtype=np.bool_)
+    marks[key] = True
+    return np.count_nonzero(marks.reshape(count, size), axis=1).astype(np.float64)
 
 
 def _ratio(part: float | np.floating[Any], whole: float | np.floating[Any]) -> float:
     return float(part) / float(whole) if whole else float("nan")
 
 
-def _repeated(key: Numbers, slate: Numbers) -> Mask:
+def _parts(byte: NDArray[np.uint8], rest: Rest) -> Iterator[Numbers]:
+    """Yield the rows of each byte that there is, rising; a rest is behind each."""
+    order = _rested(np.argsort(byte, kind="stable"), rest)
+    stop = np.cumsum(np.bincount(byte, minlength=256)).tolist()
+    for start, end in pairwise((0, *stop)):
+        if end > start:
+            yield order[start:end]
+            rest()
+
+
+def _numbered(value: Hashes, rest: Rest) -> tuple[int, Numbers]:
+    """Return the number of distinct values, and the number of each among them, in their order: as ``numpy.unique``."""
+    if len(value) <= SORTED_MAX:
+        own, number = np.unique(value, return_inverse=True)
+        return len(own), number.astype(np.int64)
+    count, number = 0, np.empty(len(value), dtype=np.int64)
+    for rows in _parts((value >> np.uint64(56)).astype(np.uint8), rest):
+        own, place = np.unique(value[rows], return_inverse=True)
+        number[rows] = place + count
+        count += len(own)
+    return count, number
+
+
+def _repeated(key: Numbers, rest: Rest) -> Mask:
     """Return whether an earlier slate has the same key, of each position; an item is in a slate once."""
-    order = np.lexsort((slate, key))
     again = np.zeros(len(key), dtype=np.bool_)
-    again[order[1:]] = np.diff(key[order]) == 0
+    for rows in _parts((key & 255).astype(np.uint8), rest) if len(key) > SORTED_MAX else (np.arange(len(key)),):
+        own = key[rows]
+        order = np.argsort(own, kind="stable")
+        again[rows[order[1:]]] = np.diff(own[order]) == 0
     return again
 
 

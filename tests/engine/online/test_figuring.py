@@ -1,7 +1,9 @@
 """Online metrics of a running engine: those that the log gives, settled as time goes, with alarms that resolve."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ import midstream
 from midstream.app.inspect.online_report import OnlineAsk, online_report
 from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
+from midstream.core.thread_pace import ThreadPace
 from midstream.engine.instance import Instance
 from midstream.engine.online import figuring as figuring_module
 from midstream.engine.online.figuring import OnlineFiguring
@@ -222,3 +225,33 @@ def test_the_route_has_the_newest_round(shop: Recommender) -> None:
     told = answer.json()
     row = next(each for each in told["rows"] if (each["label"], each["window"]) == ("placement", "1h"))
     assert (row["value"], row["slates"], row["settled"]["click_rate"]) == ("home", 3, None)
+
+
+def test_a_round_rests_and_ends_with_its_state_or_its_engine(
+    shop: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread rests between pieces; where another state is in service, or the engine stops, the view stays."""
+    rests = list[str]()
+    service = figuring(shop)
+    engine, other = service._engine, SimpleNamespace(fold=None)
+
+    class Watched(ThreadPace):
+        def rest(self) -> None:
+            rests.append(threading.current_thread().name)
+            if len(rests) == 5:
+                monkeypatch.setattr(service, "_engine", other)
+
+    monkeypatch.setattr(figuring_module, "ThreadPace", Watched)
+    assert look(shop) is NOTHING
+    assert len(rests) == 5
+    assert not any("MainThread" in each for each in rests)
+    monkeypatch.setattr(service, "_engine", engine)
+    before = look(shop)
+    assert _home(before).slates == 3
+    assert len(rests) > 100
+    shop.recommend("home", user_id="bob")
+    shop.record({"type": "view", "user_id": "u", "item_id": "i1"})
+    figuring(shop)._is_stopping = True
+    assert look(shop) is before
+    figuring(shop)._is_stopping = False
+    assert _home(look(shop)).slates == 4

@@ -1,27 +1,28 @@
 """Online metrics and drift of a running engine: a round a minute in the background, for metrics, health and HTTP.
 
 A round copies the held slates from the state, some at a time between the turns of the event loop, and does everything
-else on a thread, in pieces of some milliseconds with rests of ten times as long: answers wait for the interpreter
-while a piece runs. Slates that leave during a round, or come, may be missing in it. A round ends without figures where
-another state comes into service. A follower has no figures: those of its leader have its slates.
+else on a thread, in pieces of a millisecond with rests of ten times as long: while a piece runs, answers wait for the
+interpreter, and on one core for that. Slates that leave during a round, or come, may be missing in it. A round ends
+without figures where another state comes into service. A follower has no figures: those of its leader have its slates.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from midstream.core.kinds import IMPRESSION
+from midstream.core.thread_pace import ThreadPace
 from midstream.core.types import Calibration, LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.listeners import Concern, Listener
 from midstream.engine.log_readers import FolderLog
 from midstream.engine.online.views import CALIBRATION, NOTHING, OnlineView, drift_rows, gauge_rows, in_words, view_of
 from midstream.events.served_body import ServedBody
-from midstream.feedback.live_windows import SLATES_MAX, LiveWindows, RecordReads
+from midstream.feedback.live_windows import SLATES_MAX, LiveFigures, LiveWindows, RecordReads
 from midstream.feedback.online_metrics import MetricOptions
 from midstream.feedback.outcome_hours import OutcomeHours
 from midstream.feedback.slate_labels import models_label
@@ -37,7 +38,6 @@ from midstream.state.fold import Fold
 from midstream.state.outcomes.outcomes import Slates
 from midstream.state.outcomes.slate_groups import SlateGroup
 
-T = TypeVar("T")
 PAUSE_S: Final = 60.0
 FIRST_S: Final = 1.0
 """Before the first round."""
@@ -50,8 +50,14 @@ CLICK, CONVERSION = "click", "purchase"
 CONCERN: Final = "served_drift"
 REST: Final = 10
 """Length of a rest, as a multiple of the piece of work before it: a round takes an eleventh of a core at most."""
+LOT_POSITIONS: Final = 4_096
+"""Positions that are copied at once: 0.1 ms of the event loop, and a millisecond of the thread."""
 TOLD_MAX: Final = 3
 """Alarms in the text of the concern."""
+
+
+class _RoundEnded(Exception):
+    """A round that has no figures."""
 
 
 class OnlineFiguring:
@@ -72,18 +78,19 @@ class OnlineFiguring:
         self._lines: Mapping[RankerVersion, Calibration] = {}
         """Of the versions that are loaded."""
         self._service = engine.supervise("online_figures", self._round, PAUSE_S, first_s=FIRST_S)
-        self._rest_s = 0.0
-        """Before the next piece of work."""
+        self._is_stopping = False
         self.view = NOTHING
         """Of the last round."""
         engine.listeners.add(Listener(name=CONCERN, concern=self.concern))
 
     def start(self) -> None:
         """Begin on the running event loop."""
+        self._is_stopping = False
         self._service.start()
 
     async def stop(self) -> None:
         """End it."""
+        self._is_stopping = True
         await self._service.stop()
 
     def concern(self) -> Concern:
@@ -108,18 +115,17 @@ class OnlineFiguring:
         rates = _Watches(*_rates(options), calibration, OutcomeHours(options))
         self._windows.begin()
         self._lines = _lines_of(self._engine)
-        self._rest_s = 0.0
-        for some in fold.outcomes.held():
+        for some in fold.outcomes.held(LOT_POSITIONS):
             groups = {number: fold.outcomes.group(number) for number in set(some.slate["group"].tolist())}
             since_ms = now_ms - max(WINDOWS_MS)
-            await self._rested(partial(self._take, some, groups, since_ms, rates))
-        key = fold.vocabulary.id_key
-        pieces = self._windows.figures(options, partial(self._opened, fold.log_position), key)
-        while (found := await self._rested(partial(next, pieces))) is None:
-            if self._engine.fold is not fold:
-                return self.view
-        drifts = await self._rested(partial(self._drifts, rates, now_ms))
-        self.view = view_of(found, drifts, await self._rested(rates.hours.series), SETTLE_MS)
+            await asyncio.to_thread(self._take, some, groups, since_ms, rates)
+        opened = partial(self._opened, fold.log_position)
+        try:
+            found = await asyncio.to_thread(self._figures, fold, options, opened)
+        except _RoundEnded:
+            return self.view
+        drifts = await asyncio.to_thread(self._drifts, rates, now_ms)
+        self.view = view_of(found, drifts, await asyncio.to_thread(rates.hours.series), SETTLE_MS)
         gauges = self._engine.metrics.online
         gauges.set(gauge_rows(found), drift_rows(self.view), found.unread, found.left_out)
         return self.view
@@ -127,14 +133,20 @@ class OnlineFiguring:
     async def _round(self) -> None:
         await self.look()
 
-    async def _rested(self, work: Callable[[], T]) -> T:
-        """Return what a piece of work returns, done on a thread, behind a rest for the piece before it."""
-        await asyncio.sleep(self._rest_s)
-        monotonic = self._engine.host.monotonic
-        began = monotonic()
-        found = await asyncio.to_thread(work)
-        self._rest_s = REST * (monotonic() - began)
-        return found
+    def _figures(self, fold: Fold, options: MetricOptions, log: Callable[[], RecordReads]) -> LiveFigures:
+        """Return the figures of the slates that were taken, on a thread.
+
+        Raises:
+            _RoundEnded: Another state came into service, or the engine stops.
+        """
+        pace = ThreadPace(REST)
+
+        def rest() -> None:
+            if self._is_stopping or self._engine.fold is not fold:
+                raise _RoundEnded
+            pace.rest()
+
+        return self._windows.figures(options, log, fold.vocabulary.id_key, rest)
 
     def _opened(self, durable: LogPosition) -> RecordReads:
         """Return the log up to what a state has folded."""
@@ -142,10 +154,13 @@ class OnlineFiguring:
         return RecordReads(reader.begin, partial(reader.read, durable=durable))
 
     def _take(self, some: Slates, groups: Mapping[int, SlateGroup], since_ms: int, rates: "_Watches") -> None:
+        """Take some slates in, and rest."""
+        pace = ThreadPace(REST)
         self._windows.add(some, groups, since_ms)
         placements = [groups[each].placement for each in some.slate["group"].tolist()]
         for each in rates:
             each.add(some, placements)
+        pace.rest()
 
     def _note(self, position: int, told: ServedBody) -> None:
         scores = np.frombuffer(told.scores, dtype="<f4")

@@ -256,9 +256,10 @@ def decide(program: PlanProgram, hot: HotColumns, room: AnswerRoom, proposed: in
     counts[PROPOSED] = proposed
     counts[DRAWN] = 0
     for source in range(sources):
-        counts[COUNTS + source] = 0
+        own = 0
         for row in range(found):
-            counts[COUNTS + source] += rank[source, row] >= 0
+            own += rank[source, row] >= 0
+        counts[COUNTS + source] = own
     passed = apply_filters(program, hot, room)
     if room.ask[WANTED] == VERDICTS:
         return ANSWERED

@@ -294,11 +294,16 @@ class Outcomes:
         copy_slate(place, self._held, room.left)
         return room.taken()
 
-    def held(self) -> Iterator[Slates]:
-        """Yield the held slates, the oldest first, some at a time: those held at the begin, but for what left since."""
+    def held(self, positions_max: int | None = None) -> Iterator[Slates]:
+        """Yield the held slates, the oldest first, some at a time: those held at the begin, but for what left since.
+
+        Args:
+            positions_max: Of slates at a time, at least those of the longest slate; None = ``LEAVING_ITEMS``.
+        """
+        most = LEAVING_ITEMS if positions_max is None else positions_max
         done, last = 0, self._log_position(len(self) - 1) if len(self) else -1
         while done < len(self) and self._log_position(done) <= last:
-            stop = copy_held(done, self._held, (room := _Room(LEAVING_SLATES, LEAVING_ITEMS)).left)
+            stop = copy_held(done, self._held, (room := _Room(LEAVING_SLATES, most)).left)
             after = self._log_position(stop - 1)  # the last ones may be of those that came since
             yield room.taken()
             done = bisect_right(range(len(self)), after, key=self._log_position)
