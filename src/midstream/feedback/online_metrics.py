@@ -332,7 +332,8 @@ def _distinct(code: Numbers, value: Numbers, count: int, rest: Rest) -> NDArray[
         return _counted(np.unique(key) // size, count)
     marks = np.zeros(count * size, dtype=np.bool_)
     marks[key] = True
-    return np.count_nonzero(marks.reshape(count, size), axis=1).astype(np.float64)
+    found: NDArray[np.float64] = np.count_nonzero(marks.reshape(count, size), axis=1).astype(np.float64)
+    return found
 
 
 def _ratio(part: float | np.floating[Any], whole: float | np.floating[Any]) -> float:
