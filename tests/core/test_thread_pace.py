@@ -1,16 +1,17 @@
 """The pace of a thread beside answers: a rest as long as the work before it, and none after less than a piece."""
 
+import time
+
 import pytest
 
-from midstream.core import thread_pace
 from midstream.core.thread_pace import PIECE_S, REST_S_MAX, ThreadPace
 
 
 def test_rests_are_as_long_as_the_work_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than a piece adds up; a piece that took a second is followed by the longest rest."""
     now_s, rests = [5.0], list[float]()
-    monkeypatch.setattr(thread_pace.time, "thread_time", lambda: now_s[0])
-    monkeypatch.setattr(thread_pace.time, "sleep", rests.append)
+    monkeypatch.setattr(time, "thread_time", lambda: now_s[0])
+    monkeypatch.setattr(time, "sleep", rests.append)
     pace = ThreadPace()
     pace.rest()
     now_s[0] += 0.6 * PIECE_S
