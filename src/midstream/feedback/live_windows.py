@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import EventBatch, LogPosition
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.events.served_body import ServedBody
 from midstream.events.siphash import IdKey, id_hash
 from midstream.feedback.online_metrics import MetricOptions, MetricRow, OnlineMetrics, SlateLabels

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from midstream.core.thread_pace import Rest, no_rest
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.state.outcomes.outcomes import Slates
 
 POSITIONS_MAX: Final = 8_000_000

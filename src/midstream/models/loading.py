@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid, ExtraMissing, MidstreamError
-from midstream.core.thread_pace import Rest, no_rest
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.models.artifact.artifact import ARRAYS, Artifact
 from midstream.models.artifact.golden import check_item_golden, check_row_golden
 from midstream.models.items import onnx_items

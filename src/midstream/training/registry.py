@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, MidstreamError, NotFound
-from midstream.core.thread_pace import Rest, no_rest
 from midstream.events.processes.process_ids import is_running
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.models.artifact.artifact import (
     MANIFEST,
     NAME,

@@ -15,12 +15,12 @@ from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
 from midstream.core.errors import ArtifactInvalid, ArtifactTooLarge, ConfigInvalid, MidstreamError, NotFound, Overloaded
 from midstream.core.kinds import Kind
-from midstream.core.thread_pace import ThreadPace
 from midstream.engine.instance import Instance
 from midstream.engine.models import champions as champions_module
 from midstream.engine.models.log_promotions import AGAIN_S, LogPromotions
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
+from midstream.events.processes.thread_pace import ThreadPace
 from midstream.events.schema import Event, build
 from midstream.ranking.explain.rerun import rerun
 from midstream.ranking.record.served import ServedRecord

@@ -15,7 +15,6 @@ import midstream
 from midstream.app.inspect.online_report import OnlineAsk, online_report
 from midstream.app.opening import config_of
 from midstream.app.operate.model_registry import registry_of
-from midstream.core.thread_pace import ThreadPace
 from midstream.engine.instance import Instance
 from midstream.engine.online import figuring as figuring_module
 from midstream.engine.online.figuring import OnlineFiguring
@@ -23,6 +22,7 @@ from midstream.engine.online.views import NOTHING, OnlineDrift, OnlineView
 from midstream.engine.recommender import Recommender
 from midstream.engine.types import Answer, Ask
 from midstream.events.json.decode import decode_objects
+from midstream.events.processes.thread_pace import ThreadPace
 from midstream.feedback import live_windows
 from midstream.monitoring import served_calibration
 from midstream.monitoring.served_calibration import RankerVersion

@@ -22,7 +22,6 @@ from midstream.core.errors import (
     Overloaded,
 )
 from midstream.core.kinds import Kind
-from midstream.core.thread_pace import ThreadPace
 from midstream.core.tracebacks import raised_of
 from midstream.core.types import Models
 from midstream.engine.engine import Engine
@@ -42,6 +41,7 @@ from midstream.engine.models.standing_models import (
 )
 from midstream.engine.models.views import ModelView, Standing, model_view, model_views
 from midstream.engine.rebuild.rebuilder import warm
+from midstream.events.processes.thread_pace import ThreadPace
 from midstream.events.schema import Event, build
 from midstream.models.pins import pin_key, pin_of
 from midstream.models.rows.online_sums import OnlineSums, online_sums

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from midstream.core.errors import ArtifactInvalid, MidstreamError, ModelUnfit
-from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import Models
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.experiments.names import is_document
 from midstream.models.model import is_item_model
 from midstream.models.pins import pin_key

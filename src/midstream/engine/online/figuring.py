@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from midstream.core.kinds import IMPRESSION
-from midstream.core.thread_pace import ThreadPace
 from midstream.core.types import Calibration, LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.listeners import Concern, Listener
 from midstream.engine.log_readers import FolderLog
 from midstream.engine.online.views import CALIBRATION, NOTHING, OnlineView, drift_rows, gauge_rows, in_words, view_of
+from midstream.events.processes.thread_pace import ThreadPace
 from midstream.events.served_body import ServedBody
 from midstream.feedback.live_windows import SLATES_MAX, LiveFigures, LiveWindows, RecordReads
 from midstream.feedback.online_metrics import MetricOptions

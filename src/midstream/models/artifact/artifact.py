@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midstream.core.errors import ArtifactInvalid
-from midstream.core.thread_pace import Rest, no_rest
 from midstream.core.types import Calibration
 from midstream.events.file_modes import FOLDER, make_folder, open_file
+from midstream.events.processes.thread_pace import Rest, no_rest
 from midstream.models.model import Arrays
 
 SCHEMA_VERSION = 2

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from midstream.core.thread_pace import PIECE_S, REST_S_MAX, ThreadPace
+from midstream.events.processes.thread_pace import PIECE_S, REST_S_MAX, ThreadPace
 
 
 def test_rests_are_as_long_as_the_work_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
