@@ -104,7 +104,7 @@ def only_virtual(loop: VirtualLoop) -> Generator[None]:
         raise AssertionError(message)
 
     with ExitStack() as stack:
-        for name in ("time.time", "time.monotonic", "time.perf_counter"):
+        for name in ("time.time", "time.monotonic", "time.perf_counter", "time.thread_time"):
             stack.enter_context(mock.patch(name, loop.time))
         for name in ("time.sleep", "threading.Thread.start"):
             stack.enter_context(mock.patch(name, refuse))
