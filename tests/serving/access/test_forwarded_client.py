@@ -2,6 +2,7 @@
 
 import json
 from ipaddress import ip_address
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from midstream.events.schema import text_column
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.access import forwarded_client
 from midstream.serving.access.audit_trail import AuditTrail
-from midstream.serving.access.forwarded_client import HOPS_MAX, proxy_faults, with_forwarded_client
+from midstream.serving.access.forwarded_client import HOPS_MAX, ForwardedClient, proxy_faults, with_forwarded_client
 from midstream.serving.http.loop_delay import LoopArrivals
 from midstream.serving.options import ServerOptions, require_safe_address
 from midstream.serving.run import _require_names, _uvicorn_config
@@ -47,7 +48,7 @@ class Port:
         headers = [(b"host", b"shop.example"), *((b"x-forwarded-for", line) for line in lines)]
         scope = {"type": "http", "client": peer and (peer, 40_000), "headers": headers}
         try:  # nothing here waits, so no loop is needed
-            self.app(scope, None, None).send(None)
+            self.app(scope, cast("Any", None), cast("Any", None)).send(None)
         except StopIteration:
             found = self.behind.clients[-1]
             return found and found[0]
@@ -136,9 +137,14 @@ def test_any_bytes_name_an_address_or_nobody(lines):
 )
 def test_long_list_costs_as_much_as_a_chain_of_proxies(lines, monkeypatch):
     """At most so many addresses are read, and a longer list names nobody."""
-    read = []
+    read: list[bytes] = []
     whole = forwarded_client._address
-    monkeypatch.setattr(forwarded_client, "_address", lambda hop: read.append(hop) or whole(hop))
+
+    def noting(hop):
+        read.append(hop)
+        return whole(hop)
+
+    monkeypatch.setattr(forwarded_client, "_address", noting)
     assert Port(*TRUSTED).client_of(*lines) == PROXY
     assert len(read) == HOPS_MAX
 
@@ -149,16 +155,16 @@ def test_peers_that_are_remembered_are_bounded():
     for number in range(forwarded_client.PEERS_MAX * 2):
         for peer, client in ((f"192.0.2.{number}", f"192.0.2.{number}"), (f"10.0.1.{number}", "203.0.113.9")):
             assert port.client_of(b"203.0.113.9", peer=peer) == client
-    assert len(port.app._peers) == forwarded_client.PEERS_MAX
+    assert len(cast("ForwardedClient", port.app)._peers) == forwarded_client.PEERS_MAX
 
 
 def test_without_a_trusted_proxy_nothing_stands_in_front():
     """A request costs what it did, on a port and in the configuration of uvicorn, which reads no header of a proxy."""
     behind = Behind()
     assert with_forwarded_client(behind, ServerOptions()) is behind
-    assert _uvicorn_config(behind, ServerOptions()).app is behind
+    assert cast("Any", _uvicorn_config(behind, ServerOptions()).app) is behind
     config = _uvicorn_config(behind, ServerOptions(trusted_proxies=TRUSTED))
-    assert isinstance(config.app, forwarded_client.ForwardedClient)
+    assert isinstance(config.app, ForwardedClient)
     assert not config.proxy_headers
 
 
@@ -213,7 +219,7 @@ def test_each_visitor_behind_a_proxy_has_the_quota_of_a_browser_key(make_keyed):
 
 def test_audit_names_the_client_behind_a_proxy(keyed):
     """A record says from where a change came, with a key and without one."""
-    recorded = []
+    recorded: list[str] = []
 
     async def append(batch):
         recorded.extend(json.loads(each)["address"] for each in text_column(batch, "body", np.arange(len(batch))))

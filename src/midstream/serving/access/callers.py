@@ -8,6 +8,7 @@ import msgspec
 
 from midstream.core.errors import Fault
 from midstream.serving.access.api_keys import PAGE
+from midstream.serving.access.key_ring import OPERATOR_WHO
 from midstream.serving.access.measured_app import Measured
 from midstream.serving.access.scopes import ADMIN, CATALOGUE, EVENTS, METRICS, NODES, OPEN, scope_needed
 from midstream.serving.http.problems import KeyNeeded, MethodNotAllowed, RouteUnknown, problem_reply
@@ -45,6 +46,8 @@ class Caller:
     scopes: frozenset[str]
     placements: frozenset[str] = frozenset()
     """The only placements of which it may ask; empty = all."""
+    key_name: str = ""
+    """Of its API key; empty = a token, or a command of the machine."""
     is_limited: bool = field(init=False)
     """Whether bodies of questions have to be looked at: for their placements, or for the events in them."""
 
@@ -56,6 +59,17 @@ class Caller:
     def has(self, scope: str) -> bool:
         """Return whether it has a scope; ``admin`` has all."""
         return scope in self.scopes or ADMIN in self.scopes
+
+    def sign(self, author: str) -> str:
+        """Return an author's name behind the proven one of the key or token; a command of the machine has none.
+
+        Example:
+            >>> Caller("key:1f", "", frozenset(), key_name="shop-team").sign("eve")
+            'key shop-team: eve'
+        """
+        kind, _, subject = self.who.partition(":")
+        proven = f"key {self.key_name}" if self.key_name else f"{kind} {subject}"
+        return author if kind == OPERATOR_WHO or not author.strip() else f"{proven}: {author}"
 
     @property
     def refused_types(self) -> frozenset[str]:
@@ -69,6 +83,7 @@ class PassedCaller(msgspec.Struct, frozen=True):
     who: str
     address: str
     scopes: tuple[str, ...]
+    key_name: str = ""
 
 
 def caller_of(scope: Scope) -> Caller | None:
@@ -92,7 +107,7 @@ def refused_types(scope: Scope) -> frozenset[str]:
 
 def as_header(caller: Caller) -> bytes:
     """Return a caller as the value of a header between processes of one server."""
-    return msgspec.json.encode(PassedCaller(caller.who, caller.address, tuple(sorted(caller.scopes))))
+    return msgspec.json.encode(PassedCaller(caller.who, caller.address, tuple(sorted(caller.scopes)), caller.key_name))
 
 
 def from_header(value: bytes) -> Caller:
@@ -102,7 +117,7 @@ def from_header(value: bytes) -> Caller:
         msgspec.MsgspecError: It is none.
     """
     told = msgspec.json.decode(value, type=PassedCaller)
-    return Caller(told.who, told.address, frozenset(told.scopes))
+    return Caller(told.who, told.address, frozenset(told.scopes), key_name=told.key_name)
 
 
 OWN_EVENTS: Final = as_header(Caller("follower", "", frozenset((EVENTS, CATALOGUE))))

@@ -218,7 +218,9 @@ class KeyGate:
         if caller is None:
             if len(self._callers) >= CALLERS_MAX:
                 self._callers.clear()
-            caller = self._callers[known, address] = Caller(known.who, address, known.scopes, known.placements)
+            name = "" if known.stored is None else known.stored.name
+            caller = Caller(known.who, address, known.scopes, known.placements, name)
+            self._callers[known, address] = caller
         return known, caller
 
     async def _of_page(self, key: ApiKey, scope: Scope, receive: Receive) -> Receive:

@@ -6,8 +6,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from midstream.engine.experiments.views import RampOrder, StartOrder
-from midstream.engine.placements.control_changes import Said
-from midstream.serving.admin.route_io import available, json_response, path_value, posted
+from midstream.serving.admin.route_io import available, json_response, path_value, posted, said_by
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.parsing import query_fields, single
 from midstream.serving.openapi.document import Document, json_body, parameter, read_operation, ref, responses
@@ -61,7 +60,7 @@ _holdout = msgspec.json.Decoder(HoldoutBody)
 _TEXT: Document = {"type": "string"}
 _NUMBER: Document = {"type": "number", "minimum": 0, "maximum": 1}
 _SAID: Document = {
-    "author": {**_TEXT, "minLength": 1, "description": "Who changes it."},
+    "author": {**_TEXT, "minLength": 1, "description": "Who changes it; a key's name is put before it."},
     "note": {**_TEXT, "description": "Why."},
 }
 _STEP: Document = {
@@ -133,14 +132,14 @@ def add_experiment_routes(
     async def start_experiment(request: Request) -> Response:
         """Start an experiment; it assigns from the next answer on, also after a restart, until it is stopped."""
         told = await posted(request, _start, limits)
-        name, said = path_value(request, "name"), Said(told.author, told.note)
+        name, said = path_value(request, "name"), said_by(request, told.author, told.note)
         return json_response(await _known(experimenting).start(name, told, said))
 
     @app.post(f"{_ONE}/ramp", name="ramp experiment", openapi_extra=_changing({"ramp": _RAMP, **_SAID}, "ramp"))
     async def ramp_experiment(request: Request) -> Response:
         """Expose more units, at once or by steps; none leaves its variant."""
         told = await posted(request, _ramp, limits)
-        name, said = path_value(request, "name"), Said(told.author, told.note)
+        name, said = path_value(request, "name"), said_by(request, told.author, told.note)
         return json_response(await _known(experimenting).ramp(name, told.ramp, said))
 
     @app.post(
@@ -151,21 +150,21 @@ def add_experiment_routes(
     async def stop_experiment(request: Request) -> Response:
         """Stop an experiment for a reason, which is kept; its placement answers again, or as the shipped variant."""
         told = await posted(request, _stop, limits)
-        name, said = path_value(request, "name"), Said(told.author, told.note)
+        name, said = path_value(request, "name"), said_by(request, told.author, told.note)
         return json_response(await _known(experimenting).stop(name, told.reason, said, told.ship))
 
     @app.put(HOLDOUT_PATH, name="put holdout", openapi_extra=_holding())
     async def put_holdout(request: Request) -> Response:
         """Hold a share of users out of all experiments, answered by some placements as they are now."""
         told = await posted(request, _holdout, limits)
-        said = Said(told.author, told.note)
+        said = said_by(request, told.author, told.note)
         return json_response(await _known(experimenting).hold_out(told.share, told.placements, said))
 
     @app.delete(HOLDOUT_PATH, name="delete holdout", openapi_extra=_giving_back())
     async def delete_holdout(request: Request) -> Response:
         """End the holdout: its users are assigned as all others."""
         query = query_fields(request.scope, ("author", "note"))
-        said = Said(single(query, "author") or "", single(query, "note") or "")
+        said = said_by(request, single(query, "author") or "", single(query, "note") or "")
         await _known(experimenting).give_back_holdout(said)
         return json_response(_known(experimenting).listed())
 

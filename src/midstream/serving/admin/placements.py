@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request, Response
 from midstream.core.answers.placements import PlacementList
 from midstream.core.answers.slates import PreviewSlates
 from midstream.core.errors import ConfigInvalid, Fault, Invalid, PlacementChanged, RequestInvalid
-from midstream.engine.placements.control_changes import PAGE, Said
+from midstream.engine.placements.control_changes import PAGE
 from midstream.engine.placements.views import placement_views
 from midstream.engine.requests.faults import json_pointer
-from midstream.serving.admin.route_io import available, json_response, path_value, posted
+from midstream.serving.admin.route_io import available, json_response, path_value, posted, said_by
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.parsing import decode_any, query_fields, single
 from midstream.serving.openapi.document import (
@@ -43,7 +43,7 @@ _DOCUMENT: Document = {"type": "object", "description": "The settings of one tab
 _TEXT: Document = {"type": "string"}
 _IF: Document = {"type": "integer", "minimum": 0, "description": "Newest version that is known; 0 = none."}
 _SAID: Document = {
-    "author": {**_TEXT, "minLength": 1, "description": "Who changes it."},
+    "author": {**_TEXT, "minLength": 1, "description": "Who changes it; a key's name is put before it."},
     "note": {**_TEXT, "description": "Why."},
     "if_version": _IF,
 }
@@ -68,7 +68,7 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
     async def put_placement(request: Request) -> Response:
         """Set a placement; it is in force when this answers, also after a restart, until it is given back."""
         told = await posted(request, _put, limits)
-        said = Said(told.author, told.note, told.if_version)
+        said = said_by(request, told.author, told.note, told.if_version)
         document = decode_any(told.placement, "/placement")
         with _pointed(_within_body(document)):
             return json_response(await _known(placing).put(path_value(request, "name"), document, said))
@@ -77,7 +77,8 @@ def add_placement_routes(app: FastAPI, engine: "Engine", placing: "Placing | Non
     async def delete_placement(request: Request) -> Response:
         """Give a placement back to the configuration file; without one there it is gone."""
         query = query_fields(request.scope, ("author", "note", "if_version"))
-        said = Said(single(query, "author") or "", single(query, "note") or "", _version(single(query, "if_version")))
+        known = _version(single(query, "if_version"))
+        said = said_by(request, single(query, "author") or "", single(query, "note") or "", known)
         with _pointed(_as_query_field):
             return json_response(await _known(placing).remove(path_value(request, "name"), said))
 

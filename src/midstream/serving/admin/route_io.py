@@ -8,9 +8,11 @@ import msgspec
 from fastapi import Request, Response
 
 from midstream.core.errors import Fault, NotFound, RequestInvalid
+from midstream.engine.placements.control_changes import Said
 from midstream.engine.requests.schema import PAGE
 from midstream.events.rows import time_of
 from midstream.events.wire import Accept, Refused
+from midstream.serving.access.callers import caller_of
 from midstream.serving.http.body_reader import BodyLimits, read_body
 from midstream.serving.http.parsing import decode_json, query_fields, single
 from midstream.serving.http.responses import NO_STORE, Reply, to_response
@@ -41,6 +43,15 @@ async def posted(request: Request, decoder: msgspec.json.Decoder[T], limits: Bod
     """
     query_fields(request.scope, ())
     return decode_json(decoder, await read_body(request.scope, request.receive, limits) or empty)
+
+
+def said_by(request: Request, author: str, note: str, if_version: int | None = None) -> Said:
+    """Return author and note of a change: behind the name of the caller's key, where a key is asked for.
+
+    A history says by that whose key made a change. A text of the request alone could name anybody.
+    """
+    caller = caller_of(request.scope)
+    return Said(author if caller is None else caller.sign(author), note, if_version)
 
 
 def available(part: T | None, why_not: str) -> T:
