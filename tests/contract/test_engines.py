@@ -15,6 +15,7 @@ from midstream.core.kinds import Kind, Operation
 from midstream.core.types import LogPosition, TimestampMs
 from midstream.engine.engine import Engine
 from midstream.engine.live import Host
+from midstream.engine.requests.schema import BatchBody
 from midstream.engine.tokens import RequestIds
 from midstream.engine.types import Answer, Ask, Outcome, Removal, SlateRefused
 from midstream.events.memory import MemoryLog
@@ -293,3 +294,19 @@ def test_many_users_are_answered_each_by_itself(make_engine):
     assert [len(each.items) for each in many] == [3, 3]
     assert [each.read_your_writes for each in many] == [True, True]
     assert many[0].request_id != many[1].request_id
+
+
+def test_each_user_of_a_body_is_answered_in_turn(make_engine):
+    """By a compiled plan or not, in their order; a placement that is not configured is refused before any."""
+
+    async def play(engine):
+        recorded = await engine.record(three_items())
+        body = BatchBody(users=("bob", "eve"), n=3, min_log_position=engine.token(recorded.log_position))
+        found = [(each.request_id, each.read_your_writes) async for each in engine.encoded_slates(body, "default")]
+        with pytest.raises(NotFound):
+            await anext(engine.encoded_slates(body, "nowhere"))
+        return found
+
+    found = run(make_engine, play)
+    assert len(dict(found)) == 2
+    assert [read_your_writes for _, read_your_writes in found] == [True, True]

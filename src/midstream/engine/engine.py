@@ -5,7 +5,7 @@ thread, which owns all state; the log thread is the writer's, and child processe
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ from midstream.engine.listeners import Listeners
 from midstream.engine.lists.lists import Lists
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
-from midstream.engine.requests.schema import FeatureAsk, RankQuestion, RecommendationQuestion
+from midstream.engine.requests.schema import BatchBody, FeatureAsk, RankQuestion, RecommendationQuestion
 from midstream.engine.retractions.retractor import Retractor
 from midstream.engine.types import (
     Answer,
@@ -344,6 +344,10 @@ class Engine:
     async def recommend_many(self, asks: Sequence[Ask]) -> tuple[Answer | MidstreamError, ...]:
         """Answer the same question for several users, as ``Answering`` has it."""
         return await self._answering.recommend_many(asks)
+
+    def encoded_slates(self, body: BatchBody, placement: str) -> AsyncIterator[EncodedSlate | Answer | MidstreamError]:
+        """Answer as ``recommend_many``, by compiled plans where they can, as ``Answering`` has it."""
+        return self._answering.encoded_slates(body, placement)
 
     async def page(self, asks: Sequence[Ask]) -> PageAnswer:
         """Answer with several slates, no item in two of them, as ``Answering`` has it."""

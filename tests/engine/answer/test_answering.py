@@ -12,6 +12,7 @@ from midstream.app.config.schema import Placement
 from midstream.core.durations import Duration
 from midstream.core.errors import MidstreamError, NotFound, RequestInvalid
 from midstream.core.types import Moment, Proposal
+from midstream.engine.answer.compiled_slates import Stamp
 from midstream.engine.engine import Engine
 from midstream.engine.types import Answer, Ask, PageAnswer, Removal, SlateRefused
 from midstream.ranking.explain.rerun import rerun
@@ -335,11 +336,11 @@ def test_one_user_who_cannot_be_answered_takes_nobody_else_down(monkeypatch: pyt
         answering = rig.engine._answering
         recommend = answering.recommend
 
-        async def failing(ask: Ask) -> Answer:
+        async def failing(ask: Ask, stamp: Stamp | None = None) -> Answer:
             if ask.user_id == "u2":
                 message = "not now"
                 raise MidstreamError(message)
-            return await recommend(ask)
+            return await recommend(ask, stamp)
 
         monkeypatch.setattr(answering, "recommend", failing)
         many = await rig.engine.recommend_many([Ask("row", user_id=f"u{number}") for number in range(4)])

@@ -7,7 +7,7 @@ none of those that need a disk. ``failure`` makes it refuse the way a real one d
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,7 +29,13 @@ from midstream.engine.explain.explainer import ExplainOrder
 from midstream.engine.explain.past_features import PastOrder, PastQuestion
 from midstream.engine.listeners import Listeners
 from midstream.engine.pending_erasures import DAY_MS, erase_event
-from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk, RecommendationQuestion
+from midstream.engine.requests.schema import (
+    PAGE_PLACEMENTS_MAX,
+    USERS_MAX,
+    BatchBody,
+    FeatureAsk,
+    RecommendationQuestion,
+)
 from midstream.engine.retractions.act_search import ActQuestion
 from midstream.engine.tokens import RequestIds, parse_position, position_token
 from midstream.engine.types import (
@@ -232,6 +238,11 @@ class FakeEngine:
         """Answer one after another."""
         require_count("users", len(asks), USERS_MAX)
         return tuple([await self.recommend(ask) for ask in asks])
+
+    async def encoded_slates(self, body: BatchBody, placement: str) -> AsyncIterator[Answer | MidstreamError]:
+        """Answer as ``recommend_many``, without any compiled plan."""
+        for each in await self.recommend_many(body.asks(placement)):
+            yield each
 
     async def page(self, asks: Sequence[Ask]) -> PageAnswer:
         """Answer one after another, each without what the ones before it have."""

@@ -5,7 +5,7 @@ without waiting for it.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from msgspec import structs
 from midstream.core.errors import MidstreamError, RequestInvalid
 from midstream.core.types import Query, Served
 from midstream.engine.answer.answer_spans import add_answer_spans
-from midstream.engine.answer.compiled_slates import CompiledSlates, Stamp
+from midstream.engine.answer.compiled_slates import CompiledSlates, EncodedSlate, Stamp
 from midstream.engine.answer.cursors import Cursor, gone, parse_cursor, require_same
 from midstream.engine.answer.feature_reads import WAIT_S_MAX, read_of
 from midstream.engine.answer.inline_explanation import require_why, with_score_parts, with_what_is_read, with_why
@@ -25,7 +25,7 @@ from midstream.engine.answer.query_mapping import answer_of, ids_of, note, query
 from midstream.engine.ingest.fold_scheduler import FoldScheduler
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.live import LiveState
-from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, FeatureAsk
+from midstream.engine.requests.schema import PAGE_PLACEMENTS_MAX, USERS_MAX, BatchBody, FeatureAsk
 from midstream.engine.tokens import parse_position
 from midstream.engine.types import Answer, Ask, FeatureRead, PageAnswer, SlateRefused
 from midstream.events.served_body import microseconds
@@ -158,20 +158,61 @@ class Answering:
             RequestInvalid: The filter, the context, the size or the token cannot be used; or they are too many.
             Overloaded: Too many requests wait for a log position.
         """
+        read_your_writes = await self._admitted(asks)
+        found: list[Answer | MidstreamError] = []
+        for ask in asks:
+            found.append(await self._of_one(ask, read_your_writes=read_your_writes))
+            await asyncio.sleep(0)
+        return tuple(found)
+
+    async def encoded_slates(
+        self, body: BatchBody, placement: str
+    ) -> AsyncIterator[EncodedSlate | Answer | MidstreamError]:
+        """Answer as ``recommend_many`` does, each usual question by its compiled plan.
+
+        Args:
+            body: The question, and its users.
+            placement: That it is for.
+
+        Yields:
+            What each user gets, in their order. Items of an encoded slate are valid until the next one is asked for.
+
+        Raises:
+            MidstreamError: As ``recommend_many``, before anything is yielded.
+        """
+        asks = body.asks(placement)
+        read_your_writes = await self._admitted(asks)
+        for ask, question in zip(asks, body.questions(), strict=True):
+            found = self.compiled.answer(question, placement)
+            if isinstance(found, EncodedSlate):
+                yield found._replace(read_your_writes=read_your_writes)
+            else:
+                yield await self._of_one(ask, found, read_your_writes=read_your_writes)
+            await asyncio.sleep(0)
+
+    async def _admitted(self, asks: Sequence[Ask]) -> bool | None:
+        """Refuse many users' question that cannot be answered; wait for its log position, as ``_caught_up``.
+
+        Raises:
+            NotFound: The placement is not configured.
+            RequestInvalid: The filter, the context, the size or the token cannot be used; or the users are too many.
+            Overloaded: Too many requests wait for a log position.
+        """
         require_count("users", len(asks), USERS_MAX)
         self.check(asks[0])
         until = self._live.host.monotonic() + self._deadline_s(asks[:1])
-        read_your_writes = await self._caught_up(asks[0].min_log_position, until)
-        found: list[Answer | MidstreamError] = []
-        for ask in asks:
-            try:
-                answer = await self.recommend(structs.replace(ask, min_log_position=None))
-                known = read_your_writes if answer.read_your_writes is None else answer.read_your_writes
-                found.append(structs.replace(answer, read_your_writes=known))
-            except MidstreamError as error:
-                found.append(error)
-            await asyncio.sleep(0)
-        return tuple(found)
+        return await self._caught_up(asks[0].min_log_position, until)
+
+    async def _of_one(
+        self, ask: Ask, stamp: Stamp | None = None, *, read_your_writes: bool | None
+    ) -> Answer | MidstreamError:
+        """Return the pipeline's answer to one user of many, or its error; the log position has been waited for."""
+        try:
+            answer = await self.recommend(structs.replace(ask, min_log_position=None), stamp)
+        except MidstreamError as error:
+            return error
+        known = read_your_writes if answer.read_your_writes is None else answer.read_your_writes
+        return structs.replace(answer, read_your_writes=known)
 
     async def page(self, asks: Sequence[Ask]) -> PageAnswer:
         """Answer with several slates, no item in two of them, all of one log position, within one deadline.

@@ -207,6 +207,22 @@ class BatchBody(SlateQuestion, frozen=True, forbid_unknown_fields=True, gc=False
         one = replace(self.asked_of(placement), n=self.n, filter=self.filter, fields=self.fields)
         return tuple(replace(one, user_id=each) for each in self.users)
 
+    def questions(self) -> tuple[RecommendationQuestion, ...]:
+        """Return the question of each user, with nothing to wait for: they wait for the log position together."""
+        one = RecommendationQuestion(
+            context=self.context,
+            item_fields=self.item_fields,
+            exclude=self.exclude,
+            deadline=self.deadline,
+            explain=self.explain,
+            reasons=self.reasons,
+            placement=self.placement,
+            filter=self.filter,
+            fields=self.fields,
+            n=self.n,
+        )
+        return tuple(replace(one, user_id=each) for each in self.users)
+
 
 class FeatureAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Request for feature values of items, for one user and session."""

@@ -1,21 +1,22 @@
 """``POST /v1/recommendations/batch``: the same request for many users, for newsletters and prefetching.
 
-The users are answered one after another, and between two of them every other request has its turn, so a batch delays
-only itself.
+The users are answered one after another, each usual question by its compiled plan, and each answer is encoded in the
+turn that made it. Between two of them every other request has its turn, so a batch delays only itself.
 """
 
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from midstream.core.answers.slates import Batch, UserSlate
+from midstream.core.answers.slates import UserSlate
 from midstream.core.errors import MidstreamError, NotFound
+from midstream.engine.answer.compiled_slates import EncodedSlate
 from midstream.engine.requests.schema import BatchBody, read_deadline
 from midstream.engine.types import Answer
 from midstream.serving.http.parsing import decode_json
 from midstream.serving.http.problems import problem_of
 from midstream.serving.http.responses import NO_STORE, Reply
-from midstream.serving.slates.recommendations import only_placement, placement_unknown, slate_of
+from midstream.serving.slates.recommendations import OnlyPlacement, encoded_reply, placement_unknown, slate_of
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -31,6 +32,7 @@ class Batches:
     def __init__(self, engine: "Engine") -> None:
         """Answer with ``engine``."""
         self._engine = engine
+        self._unnamed = OnlyPlacement(engine)
 
     async def from_body(self, body: bytes) -> Reply:
         """Answer ``POST``.
@@ -40,16 +42,20 @@ class Batches:
             Overloaded: Too many requests wait for a log position.
         """
         question = decode_json(_decoder, body)
-        placement = question.placement or only_placement(self._engine)
+        placement = question.placement or self._unnamed.name()
+        users, answers = iter(question.users), list[bytes]()
         try:
-            answers = await self._engine.recommend_many(question.asks(placement))
+            async for found in self._engine.encoded_slates(question, placement):
+                answers.append(_encoded(next(users), found))
         except NotFound as error:
             raise placement_unknown(self._engine, placement) from error
-        found = [_told(*each) for each in zip(question.users, answers, strict=True)]
-        return Reply(200, _encode(Batch(found)), headers=NO_STORE)
+        return Reply(200, b'{"answers":[%b]}' % b",".join(answers), headers=NO_STORE)
 
 
-def _told(user_id: str, answer: Answer | MidstreamError) -> UserSlate:
-    if isinstance(answer, Answer):
-        return UserSlate(user_id, slate_of(answer, None))
-    return UserSlate(user_id, problem=problem_of(answer))
+def _encoded(user_id: str, found: EncodedSlate | Answer | MidstreamError) -> bytes:
+    """Return the bytes of a ``UserSlate``."""
+    if isinstance(found, EncodedSlate):
+        return b'{"user_id":%b,"slate":%b}' % (_encode(user_id), encoded_reply(found))
+    if isinstance(found, Answer):
+        return _encode(UserSlate(user_id, slate_of(found, None)))
+    return _encode(UserSlate(user_id, problem=problem_of(found)))
