@@ -71,7 +71,7 @@ def random_body(dice: np.random.Generator, placement: str) -> bytes:
 async def by_pipeline(rig: Rig, body: bytes) -> bytes:
     """The reply that no kernel had part in."""
     question = msgspec.json.decode(body, type=BatchBody)
-    with patch.object(CompiledSlates, "shortlister", lambda *_: None):
+    with patch.object(CompiledSlates, "shortlister", return_value=None):
         answers = await rig.engine.recommend_many(question.asks(question.placement or "default"))
     return msgspec.json.encode(
         Batch(
