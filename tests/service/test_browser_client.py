@@ -3,6 +3,7 @@
 The package is built in a copy, with the tools of its lock, which a test machine fetches by their hashes.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from midstream.serving.browser.script import FILE
+from tests.support.pages import blocks
 
 pytestmark = [pytest.mark.integration, pytest.mark.service]
 
@@ -48,6 +50,20 @@ def test_sources_hold_their_types(package, program):
     declared = (package / "dist" / "index.d.ts").read_text("utf-8")
     for name in ("track", "recommend", "observe", "identify", "consent", "flush", "counts"):
         assert re.search(rf"\b{name}\(", declared), name
+
+
+def test_program_of_the_page_holds_its_types(package, program, tmp_path):
+    """The one that imports the package, by the compiler and the settings of the package."""
+    run(package, program("npm"), "run", "--silent", "prepack")
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "midstream-browser").symlink_to(package)
+    (source,) = [block.text for block in blocks(PACKAGE / "README.md") if block.language == "js"]
+    (tmp_path / "page.js").write_text(source, "utf-8")
+    settings = json.loads((package / "tsconfig.json").read_text("utf-8"))["compilerOptions"]
+    settings |= {"target": "ES2022", "rootDir": ".", "declaration": False, "noEmit": True, "noUnusedLocals": False}
+    settings |= {"allowJs": True, "checkJs": True}
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": settings, "files": ["page.js"]}))
+    run(tmp_path, str(package / "node_modules" / ".bin" / "tsc"), "-p", str(tmp_path))
 
 
 def test_tests_of_the_package_pass(package, program):
