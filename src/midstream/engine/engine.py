@@ -30,7 +30,7 @@ from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.ingest.served_buffer import ServedBuffer
 from midstream.engine.ingest.served_forwarder import Forwarding
 from midstream.engine.ingest.ticks import TICK_MS, append_tick
-from midstream.engine.listeners import Listeners
+from midstream.engine.listeners import LAGGING, Listeners
 from midstream.engine.lists.lists import Lists
 from midstream.engine.live import Host, LiveState
 from midstream.engine.pending_erasures import ErasureAges, erase_event, erasure_fact, last_erasure
@@ -427,8 +427,9 @@ class Engine:
         self.listeners.set_gauges()
 
     def refresh_event_gauges(self) -> None:
-        """Set the gauges that each event moves, for a reader that looks often."""
+        """Set the gauges that each event moves, and those of lags, for a reader that looks often."""
         set_event_gauges(self.live)
+        self.listeners.set_gauges(LAGGING)
 
     def refreshing_table_bytes(self) -> Iterator[None]:
         """Set the gauges of memory, those of one table at each step: together they hold the loop for 2 ms or more."""

@@ -4,13 +4,16 @@ A service is added once with all its callbacks, so one statement shows what it l
 none of them. They are called in the order in which they were added.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from midstream.engine.types import FollowerView, InputView
 from midstream.ranking.boundary import Account, boundary
+
+LAGGING: Final = frozenset(("inputs", "outputs", "sinks", "shared_log"))
+"""Names of the listeners whose gauges are lags behind a log or a topic. Setting them reads what is in memory."""
 
 
 class Concern(NamedTuple):
@@ -82,10 +85,10 @@ class Listeners:
             if each.snapshot_written is not None:
                 await each.snapshot_written()
 
-    def set_gauges(self) -> None:
-        """Have everyone set its gauges."""
+    def set_gauges(self, names: Container[str] | None = None) -> None:
+        """Have the listeners of some names set their gauges; None = all of them."""
         for each in self._each:
-            if each.gauges is not None:
+            if each.gauges is not None and (names is None or each.name in names):
                 each.gauges()
 
     def concerns(self) -> Mapping[str, str]:

@@ -33,6 +33,10 @@ class InputGauges(Collector):
         """Replace all of one input."""
         self._inputs[name] = state
 
+    def describe(self) -> Iterable[Metric]:
+        """Return the families as they are, so that a registry finds them by name."""
+        return self.collect()
+
     def collect(self) -> Iterable[Metric]:
         """Yield the families."""
         lag = GaugeMetricFamily(

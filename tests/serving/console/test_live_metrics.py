@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.parser import text_string_to_metric_families
 
 from midstream.monitoring.by_process import merged
+from midstream.monitoring.input_gauges import InputState
 from midstream.monitoring.metrics import Metrics
 from midstream.serving.console.api_reader import ApiAnswer
 from midstream.serving.console.engine_samples import SHOWN, TABLES_MS_MIN, EngineSamples, shown_samples
@@ -199,7 +200,8 @@ def test_viewers_share_readings_and_events():
     assert shared[0].endswith(b"\n\n")
     assert api.asked.count("/metrics") == 1
     assert api.asked.count("/health/ready") == 3
-    assert again == shared[0] == elsewhere  # without placements nothing on it leads anywhere
+    assert again == shared[0]
+    assert elsewhere == again.replace(b'href="/console', b'href="/shop/console')
 
 
 def moved() -> Metrics:
@@ -213,6 +215,16 @@ def moved() -> Metrics:
     metrics.set_positions(8, 7)
     metrics.set_deleted_items(1, 4)
     metrics.state_age.set(0.5)
+    metrics.count_events("rejected", 2)
+    metrics.count_dead_letters(1, 1)
+    metrics.set_dead_letters(1, 90)
+    metrics.freshness.begin(("fresh", "late"))
+    metrics.freshness.observe("fresh", 0.012)
+    metrics.inputs.set("clicks", InputState({"0": 5}, reads=True, is_stopped=False))
+    metrics.input_rejected.labels("clicks").inc()
+    metrics.set_output("mirror", 3, 1_500, 4, is_stopped=False)
+    metrics.set_sink("table", (3, 1_500), 0, (0, 0), is_stopped=True)
+    metrics.set_shared_log("shop", 20, {}, is_connected=True, has_ended=False)
     return metrics
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
-from midstream.serving.console.live_metrics import Samples
+from midstream.serving.console.lag_rows import Samples
 
 if TYPE_CHECKING:
     from midstream.engine.engine import Engine
@@ -29,8 +29,25 @@ SHOWN: Final = (
     "midstream_applied_log_position",
     "midstream_state_age_seconds",
     "midstream_items",
+    "midstream_dead_letters_kept",
+    "midstream_dead_letters_lost_total",
+    "midstream_freshness_last_seconds",
+    "midstream_freshness_probes_total",
+    "midstream_input_lag",
+    "midstream_input_open",
+    "midstream_input_stopped",
+    "midstream_input_rejected_total",
+    "midstream_output_lag_events",
+    "midstream_output_lag_seconds",
+    "midstream_output_stopped",
+    "midstream_sink_lag_events",
+    "midstream_sink_lag_seconds",
+    "midstream_sink_stopped",
+    "midstream_shared_log_lag_seconds",
+    "midstream_shared_log_connected",
+    "midstream_shared_log_ended",
 )
-"""Samples that the page's figures are made of."""
+"""Samples that the page's figures are made of; those of followers are in the text alone."""
 
 
 class EngineSamples:

@@ -11,9 +11,11 @@ import math
 import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
+
+from midstream.serving.console.lag_rows import LagRow, Samples, lag_rows
 
 READING_MS_MIN = 2_000
 """Between two readings."""
@@ -24,16 +26,16 @@ STALE_MS = 30_000
 
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
+_PROBE: Final = "midstream_freshness"
 _LABELS_MAX: Final = 4_096
 """Distinct texts of labels that are kept parsed: a text of metrics has some hundreds, and each reading the same."""
 
 ONE_STATE: Final = frozenset(
-    f"midstream_{name}" for name in ("log_position", "applied_log_position", "state_age_seconds", "items")
+    f"midstream_{name}"
+    for name in ("log_position", "applied_log_position", "state_age_seconds", "items", "freshness_last_seconds")
 )
-"""Gauges of the state, of which each process has its own copy: the largest is shown, of ages the oldest."""
-
-Samples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
-"""Name of a sample → labels in order → value."""
+"""Gauges of the state, of which each process has its own copy: the largest is shown, of ages the oldest; NaN where one
+of them does not know."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,30 @@ class TableMemory:
     bytes_max: float
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedEvents:
+    """Events that were refused for their fields, and what is kept of them."""
+
+    per_second: float
+    count: float
+    """Since the start."""
+    kept: float
+    """Dead letters in the files; NaN = not told."""
+    lost: float
+    """Of which there was no room for a dead letter, since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFigures:
+    """What the freshness probe measured."""
+
+    last_ms: float
+    """From sending an event until an answer had it, of the slowest process; NaN = no answer had it, or none was sent
+    yet."""
+    probes: Mapping[str, float]
+    """By outcome, since the start."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ConsoleFigures:
     """What the first page shows."""
@@ -80,6 +106,11 @@ class ConsoleFigures:
     memory: Sequence[TableMemory]
     gauges: Mapping[str, float]
     """Gauges without labels, by name without ``midstream_``."""
+    rejected: RejectedEvents
+    lags: Sequence[LagRow]
+    """Of what the shop has."""
+    freshness: ProbeFigures | None
+    """None = no probe runs."""
     history: Mapping[str, Sequence[float]] = field(default_factory=dict[str, Sequence[float]])
     """Requests a second, events a second, p99 in ms: one value for each reading, the oldest first."""
 
@@ -102,7 +133,8 @@ def read_samples(text: str) -> Samples:
         key = _labels_of(labels)
         # The same sample of several processes is one: their work adds up, and each has the state of the same log.
         before, own = found[name].get(key), float(value)
-        found[name][key] = own if before is None else max(before, own) if name in ONE_STATE else before + own
+        is_one = before is not None and name in ONE_STATE and not math.isnan(before + own)
+        found[name][key] = own if before is None else max(before, own) if is_one else before + own
     return found
 
 
@@ -151,25 +183,13 @@ class LiveMetrics:
             self._history.append((figures.requests_per_second, figures.events_per_second, _slowest(figures.routes)))
         columns = tuple(zip(*self._history, strict=True)) or ((), (), ())
         history: dict[str, Sequence[float]] = dict(zip(("requests", "events", "p99_ms"), columns, strict=True))
-        self._figures = ConsoleFigures(
-            figures.time_ms,
-            figures.events_per_second,
-            figures.requests_per_second,
-            figures.routes,
-            figures.tiers,
-            figures.memory,
-            figures.gauges,
-            history,
-        )
+        self._figures = replace(figures, history=history)
         return self._figures
 
 
 def _figures(reading: MetricsReading, then: Samples, seconds: float) -> ConsoleFigures:
     now = reading.samples
     routes = [] if math.isnan(seconds) else _routes(now, then, seconds)
-    recorded = (("outcome", "recorded"),)
-    events = now.get("midstream_events_total", {}).get(recorded, 0.0)
-    events_then = then.get("midstream_events_total", {}).get(recorded, 0.0)
     sizes, most = now.get("midstream_table_bytes", {}), now.get("midstream_table_bytes_max", {})
     memory = [TableMemory(dict(each)["table"], value, most.get(each, math.nan)) for each, value in sizes.items()]
     tiers = [
@@ -183,13 +203,34 @@ def _figures(reading: MetricsReading, then: Samples, seconds: float) -> ConsoleF
     }
     return ConsoleFigures(
         reading.time_ms,
-        (events - events_then) / seconds,
+        _event_rate(now, then, "recorded", seconds),
         math.nan if math.isnan(seconds) else sum(each.per_second for each in routes),
         routes,
         sorted(tiers),
         sorted(memory, key=lambda each: -each.bytes),
         plain,
+        RejectedEvents(
+            _event_rate(now, then, "rejected", seconds),
+            _events(now, "rejected"),
+            plain.get("dead_letters_kept", math.nan),
+            plain.get("dead_letters_lost_total", 0.0),
+        ),
+        lag_rows(now),
+        _probe(now),
     )
+
+
+def _probe(now: Samples) -> ProbeFigures | None:
+    probes = {dict(labels)["outcome"]: value for labels, value in now.get(f"{_PROBE}_probes_total", {}).items()}
+    return ProbeFigures(1_000 * now.get(f"{_PROBE}_last_seconds", {}).get((), math.nan), probes) if probes else None
+
+
+def _events(samples: Samples, outcome: str) -> float:
+    return samples.get("midstream_events_total", {}).get((("outcome", outcome),), 0.0)
+
+
+def _event_rate(now: Samples, then: Samples, outcome: str, seconds: float) -> float:
+    return (_events(now, outcome) - _events(then, outcome)) / seconds
 
 
 def _rates(now: Samples, then: Samples, name: str, seconds: float) -> list[tuple[Mapping[str, str], float]]:
