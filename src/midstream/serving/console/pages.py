@@ -170,7 +170,8 @@ async def outcomes(api: ApiReader, at: PageAddress) -> ConsolePage:
 async def dead_letters(api: ApiReader, at: PageAddress) -> ConsolePage:
     """Rejected events, the newest first."""
     fields = {"limit": str(LISTED), **({"after": at.query["after"]} if at.query.get("after") else {})}
-    return _page("dead_letters.html", found=await api.get("/v1/dead-letters", urlencode(fields)))
+    found = await api.get("/v1/dead-letters", urlencode(fields))
+    return _page("dead_letters.html", found=found, is_newest="after" not in fields)
 
 
 async def dead_letter(api: ApiReader, at: PageAddress) -> ConsolePage:
@@ -223,4 +224,4 @@ PAGES: Mapping[str, PageMaker] = {
     "/dead-letters/{number}": dead_letter,
     "/operation": operation,
 }
-"""Path below ``/console`` → page. The first page is apart: it is live."""
+"""Path below ``/console`` → page. The first page is apart: its figures are read for all viewers."""

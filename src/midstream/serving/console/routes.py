@@ -1,4 +1,4 @@
-"""Routes of the console: its pages, its live figures, and the files that a page loads, all of this server.
+"""Routes of the console: its pages, what is live of them, and the files that a page loads, all of this server.
 
 Pages only read. What a page changes it sends to the routes for programs, as JSON from its own script, so that who may
 do what is decided in one place, and a form of another site has no address here.
@@ -26,15 +26,16 @@ from midstream.serving.console.api_reader import ApiReader
 from midstream.serving.console.assets_list import CONSOLE_HEADERS, asset_of
 from midstream.serving.console.engine_samples import EngineSamples
 from midstream.serving.console.live_metrics import READING_MS_MIN, ConsoleFigures, LiveMetrics, read_samples
+from midstream.serving.console.live_pages import LOOK_MS, LivePages, event_of, live_page
 from midstream.serving.console.page_address import ConsolePage, PageAddress
 from midstream.serving.console.page_templates import Templates
 from midstream.serving.console.pages import PAGES, PageMaker
 from midstream.serving.http.responses import MOUNTED_AT
 
 STREAM_S_MAX = 60
-"""Of one stream of live figures; the browser opens the next one. A server that stops ends it."""
+"""Of one stream; the browser opens the next one. A server that stops ends it."""
 STREAMS_MAX = 20
-"""Open at once. A page beyond it says that its figures are not live."""
+"""Open at once, of all pages. A page beyond it says that it is not live."""
 
 
 def add_console_routes(
@@ -54,7 +55,7 @@ def add_console_routes(
         own: Samples for the live figures; None = those of the route ``/metrics``.
     """
     api, templates = ApiReader(app, actions), Templates()
-    live = LiveView(api, templates, own)
+    live, pages = LiveView(api, templates, own), LivePages(api, templates, _monotonic_ms)
 
     @app.get("/", include_in_schema=False)
     async def get_root(request: Request) -> Response:
@@ -70,10 +71,14 @@ def add_console_routes(
 
     @app.get(LIVE_PATH, include_in_schema=False)
     async def get_live(request: Request) -> Response:
-        """Fragments of the first page, each two seconds, as server-sent events."""
-        if live.open >= STREAMS_MAX:
+        """The first page's figures each two seconds, or what changed of another ``page``, as server-sent events."""
+        path, base = request.query_params.get("page", ""), _base(request)
+        if path:
+            live_page(path)
+        if live.open + pages.open >= STREAMS_MAX:
             return Response(status_code=503, headers={"retry-after": "30", **CONSOLE_HEADERS})
-        return StreamingResponse(live.stream(_base(request)), media_type="text/event-stream", headers=CONSOLE_HEADERS)
+        events = pages.stream(path, base, STREAM_S_MAX * 1_000 // LOOK_MS) if path else live.stream(base)
+        return StreamingResponse(events, media_type="text/event-stream", headers=CONSOLE_HEADERS)
 
     @app.get(f"{CONSOLE_PATH}/assets/{{name}}", include_in_schema=False)
     async def get_asset(name: str) -> Response:
@@ -150,7 +155,7 @@ class LiveView:
         self._api = api
         self._own = own
         self._templates = templates
-        self._metrics = LiveMetrics(lambda: monotonic_ns() // 1_000_000)
+        self._metrics = LiveMetrics(_monotonic_ms)
         self._reading = asyncio.Lock()
         self._made: _MadeEvent | None = None
         self.open = 0
@@ -183,8 +188,7 @@ class LiveView:
             if made is None or made.figures is not figures or made.base != base:
                 values = {"figures": figures, **await self.health()}
                 text = await asyncio.to_thread(self._templates.render, "now_figures.html", base, values)
-                event = "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"
-                self._made = made = _MadeEvent(figures, base, event)
+                self._made = made = _MadeEvent(figures, base, event_of(text))
             return made.event
 
     async def stream(self, base: str) -> AsyncIterator[bytes]:
@@ -196,6 +200,10 @@ class LiveView:
                 await asyncio.sleep(READING_MS_MIN / 1_000)
         finally:
             self.open -= 1
+
+
+def _monotonic_ms() -> int:
+    return monotonic_ns() // 1_000_000
 
 
 def _html(templates: Templates, request: Request, page: ConsolePage) -> Response:

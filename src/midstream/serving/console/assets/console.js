@@ -210,19 +210,35 @@ const AGAIN_MS = 5000, AGAIN_MS_MAX = 60000;
 let again = AGAIN_MS;
 const live = document.querySelector("[data-live]");
 
+// A fragment that comes anew keeps what a form of it says, and the focus.
+function renew(place, text) {
+  const held = place.contains(document.activeElement) ? document.activeElement : null, form = held && held.closest("form[id]");
+  const at = form ? [...form.elements].indexOf(held) : -1;
+  const said = [...place.querySelectorAll("form[id] output")].filter((each) => each.textContent).map((each) => [each.closest("form").id, each]);
+  place.innerHTML = text;
+  for (const [id, each] of said) {
+    const empty = place.querySelector(`#${CSS.escape(id)} output`);
+    if (empty) empty.replaceWith(each);
+  }
+  if (!held) return;
+  const same = form ? [...(place.querySelector(`#${CSS.escape(form.id)}`)?.elements || [])][at]
+    : [...place.querySelectorAll("a, [aria-label]")].find((each) => each.href === held.href && each.ariaLabel === held.ariaLabel);
+  if (same) same.focus({ preventScroll: true });
+}
+
 // The server ends each stream after a minute, and the browser opens the next one 3 s later: that is still live. A stream
 // that was refused is not opened again by the browser: it is here, at times that grow and are not those of other pages.
 function follow() {
   const state = document.getElementById("live-state"), events = new EventSource(live.dataset.live);
   let silent = 0;
   const say = () => { state.textContent = "Not live: the server does not answer now"; };
-  events.onmessage = (event) => {
+  events.onopen = () => {
     clearTimeout(silent);
     silent = 0;
     again = AGAIN_MS;
-    live.innerHTML = event.data;
     state.textContent = "Live";
   };
+  events.onmessage = (event) => renew(live, event.data);
   events.onerror = () => {
     if (events.readyState === EventSource.CLOSED) {
       say();
