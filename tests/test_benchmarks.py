@@ -46,7 +46,7 @@ def measures(monkeypatch):
 @pytest.mark.parametrize(
     "mode",
     [
-        pytest.param("", marks=pytest.mark.long),
+        pytest.param("", marks=pytest.mark.integration),
         pytest.param("--growth", marks=pytest.mark.long),
         "--peers",
         # The table by a server under load and by ingest: parts, children and loads that the other programs use too.
