@@ -78,7 +78,24 @@ def test_dead_letters_come_to_an_open_page(shop):
     shop.wait_for("second")
     assert shop.browser.run(SAME)
     assert '"refused"' in shop.browser.text
-    assert shop.browser.run("async () => document.activeElement.closest('form').id") == "retry"
+    assert shop.browser.run("async () => document.activeElement.closest('form')?.id ?? ''") == "retry"
+
+
+def test_what_a_page_shows_already_is_left_as_it_is(shop):
+    """A fragment that is what the page has replaces nothing: a click finds the link that it began on."""
+    lines: list[str] = []
+    with httpx.stream("GET", f"{shop.url}/console/live?page=/dead-letters", timeout=PATIENCE_S) as answer:
+        for line in answer.iter_lines():
+            if lines and not line:
+                break
+            lines += [line.removeprefix("data: ")] if line.startswith("data: ") else []
+    open_live(shop, "/dead-letters")
+    renewed = """async (text) => {
+        const place = document.querySelector("[data-live]"), link = place.querySelector("td a");
+        renew(place, text);
+        return [Boolean(link), link.isConnected];
+    }"""
+    assert shop.browser.run(renewed, "\n".join(lines)) == [True, True]
 
 
 def test_an_experiment_shows_what_comes(shop):

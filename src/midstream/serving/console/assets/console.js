@@ -210,12 +210,16 @@ const AGAIN_MS = 5000, AGAIN_MS_MAX = 60000;
 let again = AGAIN_MS;
 const live = document.querySelector("[data-live]");
 
-// A fragment that comes anew keeps what a form of it says, and the focus.
+// A fragment that comes anew keeps what a form of it says, and the focus. What the page shows already is left as it is:
+// a click between press and release would find its link gone.
 function renew(place, text) {
+  const fragment = document.createElement("template");
+  fragment.innerHTML = text;
+  if (fragment.innerHTML.trim() === place.innerHTML.trim()) return;
   const held = place.contains(document.activeElement) ? document.activeElement : null, form = held && held.closest("form[id]");
   const at = form ? [...form.elements].indexOf(held) : -1;
   const said = [...place.querySelectorAll("form[id] output")].filter((each) => each.textContent).map((each) => [each.closest("form").id, each]);
-  place.innerHTML = text;
+  place.replaceChildren(fragment.content);
   for (const [id, each] of said) {
     const empty = place.querySelector(`#${CSS.escape(id)} output`);
     if (empty) empty.replaceWith(each);
