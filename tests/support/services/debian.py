@@ -62,6 +62,8 @@ class DebianPackage:
 
 PROMETHEUS = DebianPackage("prometheus", ("prometheus",))
 """With promtool, which tests rules; its daemon is not started."""
+NGINX = DebianPackage("nginx", ("nginx",))
+CADDY = DebianPackage("caddy", ("caddy",))
 
 
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
