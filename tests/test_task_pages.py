@@ -1,6 +1,9 @@
 """Task pages work: their configurations decode, their commands exist, and what is quick runs in a shop of ``init``."""
 
+import ast
+import importlib
 import shutil
+from importlib.util import find_spec
 
 import pytest
 from typer.main import get_command
@@ -89,6 +92,36 @@ def test_each_command_exists(page):
             command = command.commands[left.pop(0)]
         options = {text for each in command.params for text in (*each.opts, *each.secondary_opts)}
         assert {word.partition("=")[0] for word in left if word.startswith("-") and word != "-"} <= options, words
+
+
+def names_of(page):
+    """Yield the names of this package that the Python of a page uses, with what has them; a page may await anywhere."""
+    for block in blocks(page):
+        if block.language != "python":
+            continue
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST
+        for node in ast.walk(compile(block.text, page.name, "exec", flags)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "midstream":
+                yield from ((node.module, each.name) for each in node.names)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "midstream":
+                yield "midstream", node.attr
+
+
+def has_name(module, name):
+    """Return whether a module has a name, or is a package with a module of that name, which is not imported."""
+    found = importlib.import_module(module)
+    return hasattr(found, name) or (hasattr(found, "__path__") and find_spec(f"{module}.{name}") is not None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_of_each_page_compiles_and_finds_its_names(page):
+    """Also where a page shows a part of a program that runs with a server or a store alone."""
+    assert [f"{module}.{name}" for module, name in names_of(page) if not has_name(module, name)] == []
+
+
+def test_names_of_pages_are_found():
+    """Another fence would leave nothing to look up."""
+    assert len({name for page in PAGES for name in names_of(page)}) >= 30
 
 
 @pages
