@@ -1,5 +1,7 @@
 """Pages of the console that follow what they show, in Chromium on a real server: letters, an experiment, models."""
 
+import time
+
 import httpx
 import pytest
 
@@ -79,6 +81,28 @@ def test_dead_letters_come_to_an_open_page(shop):
     assert shop.browser.run(SAME)
     assert '"refused"' in shop.browser.text
     assert shop.browser.run("async () => document.activeElement.closest('form')?.id ?? ''") == "retry"
+
+
+def see(shop, *, is_seen):
+    """Have the page believe that its tab is in front, or is not."""
+    told = "false" if is_seen else "true"
+    shop.browser.run(f"""async () => {{
+        Object.defineProperty(document, "hidden", {{ configurable: true, get: () => {told} }});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }}""")
+
+
+def test_a_tab_that_nobody_sees_has_no_stream(shop):
+    """It would hold one of the few connections of its browser; once it is seen it follows again."""
+    open_live(shop, "/dead-letters")
+    see(shop, is_seen=False)
+    shop.wait_for("Not live while nobody sees it")
+    reject(shop, "hidden")
+    time.sleep(5)
+    assert '"hidden"' not in shop.browser.text
+    see(shop, is_seen=True)
+    shop.wait_for('"hidden"')
+    assert shop.browser.run(SAME)
 
 
 def test_what_a_page_shows_already_is_left_as_it_is(shop):

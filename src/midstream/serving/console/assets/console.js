@@ -207,7 +207,7 @@ async function load(place, path, tries) {
 for (const place of document.querySelectorAll("[data-fragment]")) load(place, place.dataset.fragment, Number(place.dataset.tries || 60));
 
 const AGAIN_MS = 5000, AGAIN_MS_MAX = 60000;
-let again = AGAIN_MS;
+let again = AGAIN_MS, retry = 0;
 const live = document.querySelector("[data-live]");
 
 // A fragment that comes anew keeps what a form of it says, and the focus. What the page shows already is left as it is:
@@ -232,10 +232,22 @@ function renew(place, text) {
 
 // The server ends each stream after a minute, and the browser opens the next one 3 s later: that is still live. A stream
 // that was refused is not opened again by the browser: it is here, at times that grow and are not those of other pages.
+// A tab that nobody sees has none: browsers hold six connections to a server, and open no page when all are streams.
 function follow() {
+  clearTimeout(retry);
+  if (document.hidden) return;
   const state = document.getElementById("live-state"), events = new EventSource(live.dataset.live);
   let silent = 0;
   const say = () => { state.textContent = "Not live: the server does not answer now"; };
+  const leave = () => {
+    clearTimeout(silent);
+    events.close();
+    document.removeEventListener("visibilitychange", hide);
+  };
+  const hide = () => {
+    leave();
+    state.textContent = "Not live while nobody sees it";
+  };
   events.onopen = () => {
     clearTimeout(silent);
     silent = 0;
@@ -246,13 +258,17 @@ function follow() {
   events.onerror = () => {
     if (events.readyState === EventSource.CLOSED) {
       say();
-      clearTimeout(silent);
-      setTimeout(follow, again * (0.5 + Math.random()));
+      leave();
+      retry = setTimeout(follow, again * (0.5 + Math.random()));
       again = Math.min(2 * again, AGAIN_MS_MAX);
     } else if (!silent) {
       silent = setTimeout(say, AGAIN_MS);
     }
   };
+  document.addEventListener("visibilitychange", hide);
 }
 
-if (live) follow();
+if (live) {
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) follow(); });
+  follow();
+}
