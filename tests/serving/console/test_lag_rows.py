@@ -35,8 +35,9 @@ def page(metrics):
 
 
 def test_a_shop_without_any_of_them_has_no_row(metrics):
-    """Neither the table nor a figure of the probe is on its page; rejected events are."""
+    """Neither the table nor a figure of the probe is on its page or in its metrics; rejected events are."""
     assert rows(metrics) == []
+    assert "\nmidstream_freshness_last_seconds" not in metrics.text().decode()
     text = page(metrics)
     assert "<h2>Lag" not in text
     assert "Freshness" not in text
