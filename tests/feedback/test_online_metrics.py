@@ -223,7 +223,7 @@ def test_parts_of_a_long_column_give_what_one_sort_gives(monkeypatch):
     for at_once, marks in ((10_000, 1 << 20), (100, 10)):
         monkeypatch.setattr(online_metrics, "SORTED_MAX", at_once)
         monkeypatch.setattr(online_metrics, "MARKS_MAX", marks)
-        rests = Counter()
+        rests: Counter[str] = Counter()
         count, number = online_metrics._numbered(value, partial(rests.update, "1"))
         assert (count, number.tolist()) == (len(expected[0]), expected[1].tolist())
         assert (rests.total() > 100) == (at_once == 100)

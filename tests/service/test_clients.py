@@ -26,7 +26,7 @@ def url(tmp_path):
 def test_the_scenario_by_the_blocking_client(url):
     """Step by step; a second client knows only what it is told."""
     run = Run()
-    with Client(url, PATIENT) as first, Client(url, PATIENT) as second:
+    with Client(url, options=PATIENT) as first, Client(url, options=PATIENT) as second:
         clients = {"first": first, "second": second}
         for step in SHOP["steps"]:
             client = clients[step.get("of", "first")]
@@ -47,7 +47,7 @@ def test_the_scenario_by_the_client_on_an_event_loop(url):
 
     async def whole():
         run = Run()
-        async with AsyncClient(url, PATIENT) as first, AsyncClient(url, PATIENT) as second:
+        async with AsyncClient(url, options=PATIENT) as first, AsyncClient(url, options=PATIENT) as second:
             clients = {"first": first, "second": second}
             for step in SHOP["steps"]:
                 client = clients[step.get("of", "first")]
