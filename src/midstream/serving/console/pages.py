@@ -98,13 +98,22 @@ async def catalogue(api: ApiReader, at: PageAddress) -> ConsolePage:
     if at.query.get("user"):
         return await user(api, PageAddress({"user_id": quote(at.query["user"].strip(), safe="")}, {}))
     wanted = {name: at.query[name] for name in ("filter", "cursor") if at.query.get(name)}
-    text = at.query.get("q", "")
-    if text:
-        items = await api.get("/v1/items/search", urlencode({"q": text, "n": LISTED}))
-    else:
-        items = await api.get("/v1/items", urlencode({**wanted, "limit": LISTED}))
+    text = at.query.get("q", "").strip()
+    items = await (_found(api, text) if text else api.get("/v1/items", urlencode({**wanted, "limit": LISTED})))
     users = await api.get("/v1/users", urlencode({"limit": 20}))
     return _page("catalogue.html", items=items, users=users, query=at.query)
+
+
+async def _found(api: ApiReader, text: str) -> ApiAnswer:
+    """Return the items that have the words of a text, as rows of the list of items; no slate is recorded."""
+    slate = await _slate_now(api, "search", {"context": {"q": text}, "n": LISTED})
+    if slate.status == HTTPStatus.NOT_FOUND:
+        return await api.get("/v1/items/search", urlencode({"q": text}))  # the reason: nothing is searched here
+    if not slate.is_good:
+        return slate
+    ids = [each["id"] for each in slate.body["preview"]["items"]]
+    rows = await asyncio.gather(*(api.get(f"/v1/items/{quote(each, safe='')}") for each in ids))
+    return ApiAnswer(HTTPStatus.OK, {"items": [each.body for each in rows if each.is_good]})
 
 
 async def item(api: ApiReader, at: PageAddress) -> ConsolePage:

@@ -119,7 +119,7 @@ const showing = {
       link.href = base + "/docs/browser.md";
       place.append(link);
     }
-    if (place.closest("form").dataset.first) place.append(...firstKey(place, answer));
+    if (place.closest("form[data-first]")) place.append(...firstKey(place, answer));
   },
   tenant(place, answer) {
     place.className = "notice good";
@@ -152,7 +152,7 @@ function firstKey(place, answer) {
 }
 
 async function send(form, button) {
-  const place = form.querySelector("output"), act = button && button.dataset.send ? button.dataset : form.dataset;
+  const place = document.getElementById(form.dataset.output) || form.querySelector("output"), act = button && button.dataset.send ? button.dataset : form.dataset;
   if (act.confirm && !window.confirm(act.confirm)) return;
   let request;
   try {
