@@ -364,15 +364,44 @@ def test_a_user_is_looked_at_and_erased(shop):
     assert shop.api("GET", "/v1/users/bob").status_code == 404
 
 
+def rejected(shop):
+    """Send an event that is rejected; return the number of its letter."""
+    event = {"type": "vieew", "user_id": "dan", "item_id": "lamp-1"}
+    assert shop.api("POST", "/v1/events", json=event).json()["recorded"] == 0
+    return shop.api("GET", "/v1/dead-letters").json()["letters"][0]["number"]
+
+
 def test_a_rejected_event_is_mended(shop):
-    """The event is a form: corrected, it is recorded."""
+    """The event is a form: corrected, it is recorded, and its letter is gone."""
+    number = rejected(shop)
     shop.open("/dead-letters")
     shop.browser.click("td a")
-    shop.browser.wait_for("/dead-letters/1")
+    shop.browser.wait_for(f"/dead-letters/{number}")
+    shop.fill("#event", '{"type": "viiew", "user_id": "cid", "item_id": "lamp-1"}')
+    shop.browser.click("button.main")
+    shop.wait_for("/event/type")
+    assert shop.api("GET", f"/v1/dead-letters/{number}").json()["reason"]["came"].count("vieew") == 1
     shop.fill("#event", '{"type": "view", "user_id": "cid", "item_id": "lamp-1"}')
     shop.browser.click("button.main")
     shop.wait_for("Done")
     assert shop.api("GET", "/v1/users/cid").json()["recent"][0]["item_id"] == "lamp-1"
+    assert shop.api("GET", f"/v1/dead-letters/{number}").status_code == 404
+
+
+def test_a_rejected_event_is_removed(shop):
+    """From its own page, and with all others of a page of the list."""
+    rejected(shop)
+    number = rejected(shop)
+    shop.open(f"/dead-letters/{number}")
+    shop.browser.click("button.danger")
+    shop.accept()
+    wait_until(lambda: shop.browser.do("/url", "GET").endswith("/console/dead-letters"))
+    assert shop.api("GET", f"/v1/dead-letters/{number}").status_code == 404
+    assert violations(shop, "dead-letters") == {}
+    shop.browser.click("button.danger")
+    shop.accept()
+    shop.wait_for("0 events were rejected")
+    assert shop.api("GET", "/v1/dead-letters").json()["kept"] == 0
 
 
 def test_an_experiment_is_started_and_stopped(shop):

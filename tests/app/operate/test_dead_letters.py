@@ -1,6 +1,7 @@
 """The dead letters of a folder are read and sent again from the command line, with a server or without one."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from midstream.app.config.schema import Config
 from midstream.app.inspect.folder_view import LogView
 from midstream.app.opening import DATA_NAME, open_shop
 from midstream.app.operate import dead_letters as app_letters
-from midstream.app.operate.dead_letters import letter_of, letters_of, resend
+from midstream.app.operate.dead_letters import letter_of, letters_of, mend, remove_letters, resend
 from midstream.cli.app import main
 from midstream.cli.demo.server import running_server
-from midstream.core.errors import FolderLocked, NotFound
+from midstream.core.errors import FolderLocked, NotFound, RequestInvalid
 from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
 from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
@@ -105,6 +106,54 @@ def test_a_process_without_http_keeps_them(folder: Path) -> None:
     with open_shop(folder), pytest.raises(FolderLocked):
         resend(folder, parse_config(TOML), ())
     assert len(letters_of(folder)) == 3
+
+
+MENDED = '{"type": "watch", "user_id": "ann", "item_id": "mended"}'
+
+
+def test_a_letter_is_mended_and_others_removed_with_an_engine_of_one_s_own(folder: Path) -> None:
+    """The mended event at the time at which the letter came; what is refused or not there changes nothing."""
+    config = parse_config(TOML)
+    for wrong in (WRONG.decode(), "{", "5"):
+        with pytest.raises(RequestInvalid, match="/event"):
+            mend(folder, config, 2, wrong)
+    with pytest.raises(NotFound, match='no dead letter "9"'):
+        mend(folder, config, 9, MENDED)
+    assert mend(folder, config, 2, MENDED).recorded == 1
+    assert recorded(folder) == [("mended", CAME_MS)]
+    done = remove_letters(folder, config, [1, 2])
+    assert (done.removed, done.missing) == (1, (2,))
+    assert [each.number for each in letters_of(folder)] == [3]
+    assert remove_letters(folder, config, ()).removed == 0
+    assert resend(folder, config, ()).recorded == 1
+
+
+def test_letters_are_mended_and_removed_by_command_beside_a_server(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the server that has the folder open, in parts, by number or by reason."""
+    monkeypatch.setattr(app_letters, "RETRY_MAX", 2)
+    bury(folder, WATCH, WATCH)
+
+    def run(*arguments: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["dead-letters", *arguments, "-f", str(folder)])
+        return left.value.code, "".join(capsys.readouterr())
+
+    with running_server(folder, lambda _: None):
+        assert run("retry", "2", "--event", WRONG.decode())[0] == 2
+        assert run("retry", "1", "2", "--event", MENDED)[0] == run("retry", "--all", "--event", MENDED)[0] == 2
+        monkeypatch.setattr("sys.stdin", StringIO(MENDED))
+        assert run("retry", "2", "--event", "-")[0] == 0
+        assert "no dead letter" in run("retry", "2", "--event", MENDED)[1]
+        assert run("remove")[0] == run("remove", "1", "--all")[0] == run("remove", "--all", "--reason", "x")[0] == 2
+        status, said = run("remove", "1", "3", "9", "--json")
+        assert (status, json.loads(said)) == (1, {"removed": 2, "missing": [9], "last": 9})
+        assert "0" in run("remove", "--reason", "nothing of this kind")[1]
+        assert [each.number for each in letters_of(folder)] == [4, 5]
+        assert run("remove", "--reason", "is not a type")[0] == 0
+        assert letters_of(folder) == []
+    assert recorded(folder) == [("mended", CAME_MS)]
 
 
 def test_the_commands_beside_a_server(

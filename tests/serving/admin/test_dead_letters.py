@@ -1,6 +1,7 @@
 """Rejected events can be looked at and sent again, each recorded once, each refused one kept with its reason."""
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from midstream.events.disk import RealDisk
 from midstream.events.wire import Accept
 from midstream.serving.admin import dead_letters as routes
 from midstream.serving.app import asgi
-from tests.support.disks import ForgetfulDisk
+from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
 from tests.support.fakes.engine import FakeEngine
 
 VIEW = {"type": "view", "user_id": "ann"}
@@ -235,6 +236,157 @@ def test_a_full_disk_loses_no_letter(shop):
     assert shop.retry()["recorded"] == 2
 
 
+def mend(shop, number, event, status=200):
+    """Send an event in place of that of a letter."""
+    answer = shop.client.post("/v1/dead-letters/retry", {"numbers": [number], "event": event})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def remove(shop, status=200, **asked):
+    """Remove letters."""
+    answer = shop.client.post("/v1/dead-letters/remove", asked)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_a_mended_letter_leaves_once_its_event_is_recorded(shop):
+    """With the time at which the letter came; what came first is not sent again, and no other letter goes."""
+    shop.send(WATCH, WATCH)
+    done = mend(shop, 1, VIEW | {"item_id": "film"})
+    assert done == {"tried": 1, "recorded": 1, "duplicates": 0, "refused": 0, "missing": [], "last": 1}
+    assert shop.recorded == [("view", "film", shop.client.engine.clock())]
+    assert [each.number for each in shop.letters.read()] == [2]
+    assert shop.metric("midstream_dead_letters_kept") == [1.0]
+    assert shop.metric('midstream_dead_letters_retried_total{outcome="recorded"}') == [1.0]
+    shop.allow("watch")
+    assert shop.retry(numbers=[1])["missing"] == [1]
+    assert len(shop.recorded) == 1
+
+
+@pytest.mark.parametrize(
+    "event, pointer",
+    [
+        (WATCH, "/event/type"),
+        (VIEW | {"colour": "red"}, "/event/colour"),
+        ({"events": [VIEW]}, "/event"),
+        (5, "/event"),
+        (None, "/event"),
+        ([VIEW], "/event"),
+    ],
+)
+def test_a_mended_event_that_is_refused_leaves_the_letter_as_it_was(shop, event, pointer):
+    """With the fault in the answer, and no second letter."""
+    shop.send(WATCH)
+    before = shop.letters.read()
+    assert mend(shop, 1, event, 400)["pointer"] == pointer
+    assert shop.letters.read() == before
+    assert not shop.recorded
+
+
+def test_an_event_mends_one_letter_that_is_there(shop):
+    """Nothing is recorded without a letter, nor for several."""
+    shop.send(WATCH, WATCH)
+    mend(shop, 3, VIEW, 404)
+    mend(shop, -1, VIEW, 404)
+    for asked in ({"numbers": [1, 2]}, {"all": True}):
+        answer = shop.client.post("/v1/dead-letters/retry", asked | {"event": VIEW})
+        assert (answer.status_code, answer.json()["pointer"]) == (400, "/event")
+    assert not shop.recorded
+    assert len(shop.letters.read()) == 2
+
+
+@pytest.mark.parametrize("time", [{}, {"time": 1_767_225_600_000}])
+def test_one_event_is_recorded_of_a_letter_that_comes_back(shop, time):
+    """As the file of before has it: the same event is a duplicate, and neither another nor the first is recorded."""
+    shop.send(WATCH)
+    before = shop.letters.read()
+    mend(shop, 1, VIEW | {"item_id": "film"} | time)
+    for again, outcome in (({"item_id": "film"}, "duplicates"), ({"item_id": "other"}, "refused")):
+        old = DeadLetters(PATH, ForgetfulDisk())
+        old.add(before)
+        engine = shop.client.engine
+        shop.client.app = asgi(engine, engine.accept, service=IngestService(engine, dead_letters=old))
+        answer = mend(shop, 1, VIEW | again | time, 400 if outcome == "refused" else 200)
+        assert answer.get("pointer") == ("/event/event_id" if outcome == "refused" else None)
+        assert (old.read() == []) == (outcome == "duplicates")
+    shop.allow("watch")
+    assert shop.retry()["refused"] == 1
+    assert len(shop.recorded) == 1
+
+
+def test_the_rejected_item_of_an_order_is_mended_alone(make_client):
+    """The other items are in the log already."""
+    shop = Shop(make_client, unknown_items_are_refused=True)
+    shop.client.ask("PUT", "/v1/items/a", content=b"{}")
+    shop.send(VIEW | {"items": [{"item_id": "b"}, {"item_id": "a"}]})
+    (letter,) = shop.letters.read()
+    mend(shop, 1, json.loads(letter.raw) | {"items": [{"item_id": "a", "quantity": 3}, {"item_id": "a"}]})
+    assert [item for _, item, _ in shop.recorded] == ["a", "a"]
+    assert shop.letters.read() == []
+
+
+def test_removed_letters_are_not_sent_again(shop):
+    """Each number once; what was not there is named, and the gauge follows."""
+    shop.send(*[WATCH] * 4)
+    assert remove(shop, numbers=[2, 9, 3, 2]) == {"removed": 2, "missing": [9], "last": 9}
+    assert shop.metric("midstream_dead_letters_kept") == [2.0]
+    shop.allow("watch")
+    assert shop.retry()["recorded"] == 2
+    assert remove(shop, numbers=[1]) == {"removed": 0, "missing": [1], "last": 1}
+    assert remove(shop, all=True) == {"removed": 0, "missing": [], "last": None}
+
+
+def test_a_removal_has_a_maximum(shop, monkeypatch):
+    """All of them in parts, with the number to go on from."""
+    monkeypatch.setattr(routes, "RETRY_MAX", 3)
+    shop.send(*[WATCH] * 5)
+    for wrong in ({}, {"numbers": [1], "all": True}, {"numbers": [1, 2, 3, 4]}, {"numbers": [1], "event": VIEW}):
+        remove(shop, 400, **wrong)
+    assert remove(shop, all=True, after=1) == {"removed": 3, "missing": [], "last": 4}
+    assert [each.number for each in shop.letters.read()] == [1, 5]
+
+
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_letter_that_was_answered_to_be_gone_is_gone_after_a_power_loss(make_client, mended):
+    """Its line is synced before the answer."""
+    disk = ForgetfulDisk()
+    letters = DeadLetters(PATH, disk)
+    client = make_client(Changing(), dead_letters=letters)
+    client.post("/v1/events", [WATCH, WATCH])
+    letters.secure()
+    path, body = (
+        ("retry", {"numbers": [1], "event": VIEW | {"item_id": "film"}}) if mended else ("remove", {"numbers": [1]})
+    )
+    assert client.post(f"/v1/dead-letters/{path}", body).status_code == 200
+    for left in disk.crash_states():
+        assert [each.number for each in DeadLetters(PATH, left).read()] == [2]
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+@pytest.mark.parametrize("mended", [False, True])
+def test_a_disk_that_takes_no_removal_is_said(make_client, kind, mended):
+    """With a status that has the request sent again; then it is done, and nothing is recorded twice."""
+    inner = ForgetfulDisk()
+    disk = FailingDisk(inner)
+    letters = DeadLetters(PATH, disk)
+    client = make_client(Changing(), dead_letters=letters)
+    client.post("/v1/events", [WATCH, WATCH])
+    letters.secure()
+    disk.fail(DiskFault(kind, error=errno.ENOSPC, for_good=True))
+    path, body = (
+        ("retry", {"numbers": [1], "event": VIEW | {"item_id": "film"}}) if mended else ("remove", {"numbers": [1]})
+    )
+    assert client.post(f"/v1/dead-letters/{path}", body).status_code == 507
+    disk.heal()
+    again = client.post(f"/v1/dead-letters/{path}", body)
+    assert again.status_code == (404 if mended and kind == "sync" else 200)
+    if not mended and kind == "write":  # a further sync proves nothing
+        assert all([each.number for each in DeadLetters(PATH, left).read()] == [2] for left in inner.crash_states())
+    assert [each.number for each in letters.read()] == [2]
+    assert len([each for each in client.engine.events if each.action]) == int(mended)
+
+
 events = st.lists(
     st.sampled_from([WATCH, WATCH | {"event_id": "a"}, WATCH | {"event_id": "b"}, VIEW, WATCH | {"x": 1}, 5, "x"]),
     max_size=8,
@@ -264,6 +416,7 @@ def test_where_none_are_kept_there_are_none(client):
     assert client.get("/v1/dead-letters").json() == {"letters": [], "kept": 0, "bytes_kept": 0, "next": None}
     assert client.get("/v1/dead-letters/1").status_code == 404
     assert client.post("/v1/dead-letters/retry", {"all": True}).status_code == 404
+    assert client.post("/v1/dead-letters/remove", {"all": True}).status_code == 404
 
 
 def test_reading_does_not_disturb_the_writer(make_client, tmp_path):

@@ -223,7 +223,10 @@ def test_a_rejected_event_can_be_mended(shop):
     """Its page has the reason and the event as it came."""
     text = text_of(shop, "/dead-letters/1")
     assert "&lt;img src=x" in text
-    assert 'data-send="/v1/events"' in text
+    assert 'data-send="/v1/events"' not in text  # that would leave the letter
+    assert '<form data-send="/v1/dead-letters/retry" data-then="json"><input type="hidden" name="numbers"' in text
+    assert 'data-send="/v1/dead-letters/remove"' in text
+    assert 'data-send="/v1/dead-letters/remove"' in text_of(shop, "/dead-letters")
     assert "/console/dead-letters/1" in text_of(shop, "/dead-letters")
 
 

@@ -1,4 +1,4 @@
-"""Dead letters of a folder: read beside a running server, and retried through it or by an engine of this process."""
+"""Dead letters of a folder: read beside a server, retried and removed through it or by an engine of this process."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -8,21 +8,32 @@ import msgspec
 
 from midstream.app.config.schema import Config
 from midstream.app.opening import DATA_NAME, open_running
+from midstream.app.operate.folder_orders import changed
 from midstream.app.server_address import server_of
-from midstream.app.server_refusals import server_client, unavailable
-from midstream.core.errors import FolderLocked, NotFound
+from midstream.app.server_refusals import refusal_of, server_answer, server_client, unavailable
+from midstream.core.errors import Fault, FolderLocked, NotFound, RequestInvalid
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
-from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
+from midstream.engine.ingest.dead_letter_retry import (
+    RETRY_MAX,
+    Removed,
+    Retried,
+    chosen,
+    missing_letter,
+    remove,
+    retry,
+    retry_mended,
+)
 from midstream.engine.instance import Instance
-from midstream.events.dead_letters.dead_letters import DeadLetter, read_letters
+from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, read_letters
 from midstream.events.disk import RealDisk
-from midstream.events.wire import Limits
+from midstream.events.wire import Accept, Limits
 
 ANSWER_S_MAX = 60.0
 """A request of 1,000 letters of the usual size takes a second; of the largest size, 256 MB, some ten."""
 _AGAIN = ". Run it again to go on"
-_PATH = "/v1/dead-letters/retry"
+_RETRY_PATH = "/v1/dead-letters/retry"
+_REMOVE_PATH = "/v1/dead-letters/remove"
 
 
 def letters_of(folder: Path) -> list[DeadLetter]:
@@ -71,13 +82,111 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
     return asyncio.run(_with_engine(running, wanted))
 
 
+def mend(folder: Path, config: Config, number: int, event: str) -> Retried:
+    """Send an event in place of that of a letter, and remove the letter once the event is durable.
+
+    Args:
+        folder: Has the letter.
+        config: Of that folder, as ``resend`` has it.
+        number: Of the letter.
+        event: JSON of the event.
+
+    Raises:
+        RequestInvalid: The event is refused; the letter is as it was.
+        NotFound: There is no such letter, or not any more.
+        FolderLocked: A process has the folder open that serves no HTTP.
+        StoreUnavailable: The server does not answer, or takes nothing now.
+        DiskFull: No room for the event, or for the removal of the letter.
+        AppendFailed: The log could not be made durable.
+    """
+    body = {"numbers": [number], "event": msgspec.Raw(_checked(event))}
+
+    async def work(running: Instance) -> Retried:
+        letters = _letters(running)
+        wanted, missing = chosen(letters.read(), [number])
+        if missing:
+            raise missing_letter(number)
+        return await retry_mended(running.ingest, letters, _terms(running), wanted[0], event)
+
+    def ask() -> bytes | None:
+        headers = {"content-type": "application/json"}
+        url = server_of(DataFolder(folder / DATA_NAME))
+        content = msgspec.json.encode(body)
+        return server_answer(
+            url, ANSWER_S_MAX, lambda client: client.post(_RETRY_PATH, content=content, headers=headers), refusal_of
+        )
+
+    return changed((folder, config), work, ask, msgspec.json.Decoder(Retried).decode)
+
+
+def remove_letters(folder: Path, config: Config, numbers: Sequence[int]) -> Removed:
+    """Remove letters for good; durable on return.
+
+    Raises:
+        FolderLocked: A process has the folder open that serves no HTTP.
+        StoreUnavailable: The server does not answer, or cannot do it now; it can be done again.
+        DiskFull: The disk does not take it, as before.
+    """
+    if not numbers:
+        return Removed(0)
+
+    def ask() -> bytes | None:
+        url = server_of(DataFolder(folder / DATA_NAME))
+        return None if url is None else msgspec.json.encode(_removed_through(url, numbers))
+
+    async def work(running: Instance) -> Removed:
+        return await remove(running.ingest, _letters(running), numbers)
+
+    return changed((folder, config), work, ask, msgspec.json.Decoder(Removed).decode)
+
+
+def _checked(event: str) -> bytes:
+    """Return the bytes of an event in JSON.
+
+    Raises:
+        RequestInvalid: It is none.
+    """
+    try:
+        msgspec.json.decode(event)
+    except msgspec.DecodeError as error:
+        raise RequestInvalid((Fault("/event", f"{error}.", "One event, a JSON object.", "/docs/events.md"),)) from error
+    return event.encode()
+
+
+def _letters(running: Instance) -> DeadLetters:
+    """Return the letters of an opened folder, or raise ``NotFound``."""
+    if running.ingest.dead_letters is None:
+        message = "no dead letters are kept here"
+        raise NotFound(message)
+    return running.ingest.dead_letters
+
+
+def _terms(running: Instance) -> Accept:
+    """Return the terms on which an engine of one's own takes events."""
+    return msgspec.structs.replace(running.service.accept, limits=Limits(), now_ms=running.engine.clock())
+
+
+def _removed_through(url: str, numbers: Sequence[int]) -> Removed:
+    """Have the server that has the folder open remove them, as many at a time as it takes."""
+    done: list[Removed] = []
+    with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
+        for part in _parts(numbers):
+            answer = client.post(_REMOVE_PATH, json={"numbers": part})
+            if not answer.is_success:
+                raise unavailable(answer, url, _AGAIN)
+            done.append(msgspec.json.decode(answer.content, type=Removed))
+    return Removed(
+        sum(each.removed for each in done), tuple(number for each in done for number in each.missing), max(numbers)
+    )
+
+
 async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
     """Record the letters of these numbers with an engine that was opened for it."""
     letters = running.ingest.dead_letters
     if letters is None:
         return Retried(0, 0, 0, 0, tuple(numbers))
     async with running:
-        terms = msgspec.structs.replace(running.service.accept, limits=Limits(), now_ms=running.engine.clock())
+        terms = _terms(running)
         return await retry(running.ingest, letters, lambda: terms, *chosen(letters.read(), numbers))
 
 
@@ -86,7 +195,7 @@ def _through_server(url: str, numbers: Sequence[int]) -> Retried:
     done: list[Retried] = []
     with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
         for part in _parts(numbers):
-            answer = client.post(_PATH, json={"numbers": part})
+            answer = client.post(_RETRY_PATH, json={"numbers": part})
             if not answer.is_success:
                 raise unavailable(answer, url, _AGAIN)
             done.append(msgspec.json.decode(answer.content, type=Retried))

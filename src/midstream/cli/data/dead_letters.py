@@ -1,5 +1,6 @@
-"""``midstream dead-letters``: lists rejected events and sends them again."""
+"""``midstream dead-letters``: lists rejected events, sends them again, and removes them."""
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=GroupHelp,
     no_args_is_help=True,
-    help="List rejected events and send them again.",
+    help="List rejected events, send them again, or remove them.",
     epilog="""
     midstream dead-letters list
     midstream dead-letters retry --all
+    midstream dead-letters remove 17
     """,
 )
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Maximum number of events to list.")]
@@ -32,6 +34,11 @@ Numbers = Annotated[
     list[int] | None, typer.Argument(metavar="NUMBER", help="Numbers of rejected events, as in the list.")
 ]
 All = Annotated[bool, typer.Option("--all", help="Send every rejected event again.")]
+Event = Annotated[
+    str, typer.Option(metavar="JSON", help="Event to send in place of that of the one number; - reads standard input.")
+]
+Every = Annotated[bool, typer.Option("--all", help="Remove every rejected event.")]
+RemovedReason = Annotated[str, typer.Option(metavar="TEXT", help="Remove those whose reason contains this text.")]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the rejected event, as in the list.")]
 RAW_SHOWN_MAX = 60
 
@@ -87,23 +94,63 @@ def show_command(number: Number, folder: Folder = HERE, as_json: AsJson = False)
     epilog="""
     midstream dead-letters retry 17 18
     midstream dead-letters retry --all
+    midstream dead-letters retry 17 --event '{"type": "view", "user_id": "ann", "item_id": "lamp"}'
     """,
 )
-def retry_command(numbers: Numbers = None, every: All = False, folder: Folder = HERE, as_json: AsJson = False) -> None:
+def retry_command(
+    numbers: Numbers = None, every: All = False, event: Event = "", folder: Folder = HERE, as_json: AsJson = False
+) -> None:
     """Send rejected events again.
 
     The events are validated with the current configuration. A recorded event leaves the list. The exit status is 1
     when an event is rejected again. A server may have the folder open.
     """
     from midstream.app.opening import config_of
-    from midstream.app.operate.dead_letters import resend
+    from midstream.app.operate.dead_letters import mend, resend
 
     if every == bool(numbers):
         raise typer.BadParameter("numbers of letters, or --all")
+    if event and (not numbers or len(numbers) > 1):
+        raise typer.BadParameter("one number with --event")
     with err.status("sending; the first time on a machine this compiles for about a minute"):
-        done = resend(folder, config_of(folder), numbers or ())
+        if event and numbers:
+            done = mend(folder, config_of(folder), numbers[0], sys.stdin.read() if event == "-" else event)
+        else:
+            done = resend(folder, config_of(folder), numbers or ())
     print_facts({name: getattr(done, name) for name in done.__struct_fields__}, as_json=as_json)
     raise typer.Exit(1 if done.refused or done.missing else 0)
+
+
+@app.command(
+    "remove",
+    cls=CommandHelp,
+    epilog="""
+    midstream dead-letters remove 17 18
+    midstream dead-letters remove --reason vieew
+      Removes the rejected events whose reason contains vieew.
+    """,
+)
+def remove_command(
+    numbers: Numbers = None,
+    every: Every = False,
+    reason: RemovedReason = "",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Remove rejected events, so that they are not sent any more.
+
+    The exit status is 1 when a number has no rejected event. A server may have the folder open.
+    """
+    from midstream.app.opening import config_of
+    from midstream.app.operate.dead_letters import letters_of, remove_letters
+
+    if bool(numbers) + every + bool(reason) != 1:
+        raise typer.BadParameter("numbers of letters, --all, or --reason TEXT")
+    wanted = numbers or [each.number for each in letters_of(folder) if reason in str(each.reason)]
+    with err.status("removing; the first time on a machine this compiles for about a minute"):
+        done = remove_letters(folder, config_of(folder), wanted)
+    print_facts({name: getattr(done, name) for name in done.__struct_fields__}, as_json=as_json)
+    raise typer.Exit(1 if done.missing else 0)
 
 
 def print_letters(letters: "Sequence[DeadLetter]", found: int, kept: int) -> None:

@@ -165,9 +165,13 @@ class DeadLetters:
             else:
                 self._lost += 1
 
+    def holds(self, number: int) -> bool:
+        """Return whether there is a letter of this number."""
+        return number in self._numbers or number in self._old_numbers
+
     def remove(self, number: int) -> bool:
-        """Remove a letter; return whether it is gone. Where the disk fails, it stays."""
-        if number not in self._numbers and number not in self._old_numbers:
+        """Remove a letter; return whether it is gone. Where the disk fails, it stays; durable after ``secure``."""
+        if not self.holds(number):
             return True
         is_gone = self._append(msgspec.json.encode(_Line(number, gone=True)), number)
         if is_gone:
@@ -178,12 +182,20 @@ class DeadLetters:
     def refuse(self, letter: DeadLetter, reason: Fault) -> None:
         """Keep the new reason of a letter whose retry was rejected, under its number; ignore a removed one."""
         number = letter.number
-        if number not in self._numbers and number not in self._old_numbers:
+        if not self.holds(number):
             return
         again = msgspec.structs.replace(letter, reason=reason, tries=letter.tries + 1)
         if self._append(msgspec.json.encode(again), number):
             self._old_numbers.discard(number)
             self._numbers.add(number)
+
+    def secure(self) -> None:
+        """Make durable what was done to the letters before the call; on any thread.
+
+        Raises:
+            OSError: The disk.
+        """
+        _secure(self.path, self.disk)
 
     def read(self) -> list[DeadLetter]:
         """Return the letters kept, by number. Cost: see ``read_letters``."""
@@ -278,7 +290,7 @@ class DeadLetters:
         if number < self._last:  # else the newest number is gone with the older file, and would be given again
             text = text[:-1] + b',"last":%d}' % self._last
         line = text + b"\n"
-        is_kept = number in self._numbers or number in self._old_numbers
+        is_kept = self.holds(number)
         try:
             if self._size > 0 and self._size + len(line) > self._file_bytes_max:
                 self._turn()
@@ -288,7 +300,7 @@ class DeadLetters:
         except OSError:
             return False
         self._size += len(line)
-        if is_kept and number not in self._numbers and number not in self._old_numbers:
+        if is_kept and not self.holds(number):
             self._dropped -= 1  # with the older file, but for this line
         return True
 
@@ -370,12 +382,7 @@ class Forgetting:
         Raises:
             OSError: The disk.
         """
-        file = self.disk.open(self.path)
-        try:
-            self.disk.sync(file)
-        finally:
-            self.disk.close(file)
-        self.disk.sync_folder(self.path.parent)
+        _secure(self.path, self.disk)
 
     def _look(self, lines: Sequence[tuple[_Line, bytes]]) -> None:
         """Find the letters among lines that name an id."""
@@ -412,6 +419,19 @@ class Forgetting:
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return all files there may be of the letters at a path: the file, the older one, and those being written anew."""
     return (path, _older(path), _new(path), _new(_older(path)))
+
+
+def _secure(path: Path, disk: Disk) -> None:
+    """Sync both files and their names: a line may have become one of the older file since it was written."""
+    there = disk.list_folder(path.parent)
+    for each in (path, _older(path)):
+        if each.name in there:
+            file = disk.open(each)
+            try:
+                disk.sync(file)
+            finally:
+                disk.close(file)
+    disk.sync_folder(path.parent)
 
 
 def _older(path: Path) -> Path:

@@ -80,6 +80,7 @@ ROUTES: Final[Mapping[str, Mapping[str, str]]] = {
     "/v1/features/{name}": {"GET": READ, "POST": CATALOGUE},
     "/v1/dead-letters": _READ_ONLY,
     "/v1/dead-letters/retry": {"POST": ADMIN},
+    "/v1/dead-letters/remove": {"POST": ADMIN},
     "/v1/dead-letters/{number}": _READ_ONLY,
     "/v1/rebuild": {"GET": READ, "POST": ADMIN},
     "/v1/inputs": _READ_ONLY,

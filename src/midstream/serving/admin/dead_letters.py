@@ -1,15 +1,25 @@
-"""Routes of dead letters: list, detail, retry."""
+"""Routes of dead letters: list, detail, retry, removal."""
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from midstream.core.errors import Fault, NotFound, RequestInvalid
-from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, Retried, chosen, retry
+from midstream.core.errors import Fault, RequestInvalid
+from midstream.engine.ingest.dead_letter_retry import (
+    RETRY_MAX,
+    Retried,
+    chosen,
+    missing_letter,
+    remove,
+    retry,
+    retry_mended,
+)
 from midstream.engine.requests.schema import PAGE
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
-from midstream.serving.admin.route_io import json_response, posted
+from midstream.serving.access.audit_trail import name_target
+from midstream.serving.admin.route_io import available, json_response, posted
 from midstream.serving.events.ingest import Ingest
 from midstream.serving.http.body_reader import BodyLimits
 from midstream.serving.http.parsing import query_fields, single
@@ -44,8 +54,8 @@ class LettersView(msgspec.Struct, frozen=True):
     """To be sent as ``after`` for the next page, None = this was the last."""
 
 
-class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which letters to send again: those of ``numbers``, or ``all`` of them, in parts."""
+class LettersBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Letters by ``numbers``, or ``all`` of them, in parts."""
 
     numbers: tuple[int, ...] = ()
     all: bool = False
@@ -53,6 +63,14 @@ class RetryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """With ``all``: begin behind this number, ``last`` of the answer before."""
 
 
+class RetryBody(LettersBody, frozen=True, forbid_unknown_fields=True):
+    """Letters to send again."""
+
+    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """Sent in place of the event of one letter."""
+
+
+_letters_body = msgspec.json.Decoder(LettersBody)
 _retry_body = msgspec.json.Decoder(RetryBody)
 
 
@@ -65,16 +83,29 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
         limit, after = _page_asked(request.scope)
         return json_response(await _page(ingest.service.dead_letters, limit, after))
 
-    # Before the route of one letter, whose path this one has too.
+    # Before the route of one letter, whose path these have too.
     @app.post(
         f"{LETTERS_PATH}/retry",
         name="post dead letters retry",
-        openapi_extra=plain_operation("What became of them.", 503, 507)
+        openapi_extra=plain_operation("What became of them.", 404, 503, 507)
         | {"requestBody": json_body({"type": "object"})},
     )
     async def post_retry(request: Request) -> Response:
         """Send letters again, on the terms of today."""
         return json_response(await _retried(await posted(request, _retry_body, limits), ingest))
+
+    @app.post(
+        f"{LETTERS_PATH}/remove",
+        name="post dead letters remove",
+        openapi_extra=plain_operation("They are removed.", 404, 507) | {"requestBody": json_body({"type": "object"})},
+    )
+    async def post_remove(request: Request) -> Response:
+        """Remove letters for good; their events are not sent any more."""
+        asked = await posted(request, _letters_body, limits)
+        kept = _kept(ingest)
+        numbers = _numbers_of(asked, await _read(kept) if asked.all else ())
+        name_target(request.scope, " ".join(map(str, numbers)))
+        return json_response(await remove(ingest.service, kept, numbers))
 
     @app.get(
         f"{LETTERS_PATH}/{{number}}",
@@ -130,7 +161,7 @@ async def _letter(kept: DeadLetters | None, number: str) -> DeadLetter:
     letters = [] if kept is None or not _is_number(number) else await _read(kept)
     found = next((each for each in letters if each.number == int(number)), None)
     if found is None:
-        raise NotFound(f'There is no dead letter "{number[:60]}", or not any more.')
+        raise missing_letter(number)
     return found
 
 
@@ -139,14 +170,29 @@ async def _read(kept: DeadLetters) -> list[DeadLetter]:
     return await asyncio.to_thread(kept.read)
 
 
-async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
-    """Send the requested letters again, or raise ``RequestInvalid``."""
+def _kept(ingest: Ingest) -> DeadLetters:
+    """Return the letters of this server, or raise ``NotFound``."""
+    return available(ingest.service.dead_letters, "No dead letters are kept here.")
+
+
+def _numbers_of(asked: LettersBody, letters: Sequence[DeadLetter]) -> Sequence[int]:
+    """Return the numbers that a request names, of all letters those of its part, or raise ``RequestInvalid``."""
     if asked.all == bool(asked.numbers) or len(asked.numbers) > RETRY_MAX:
         came = f"{len(asked.numbers)} numbers and all = {str(asked.all).lower()} came."
         raise RequestInvalid((Fault("/numbers", came, f"1 to {RETRY_MAX} numbers, or all = true.", PAGE),))
-    kept = ingest.service.dead_letters
-    if kept is None:
-        raise NotFound("No dead letters are kept here.")
+    return asked.numbers or [each.number for each in letters if each.number > asked.after][:RETRY_MAX]
+
+
+async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
+    """Send the requested letters again, or raise ``RequestInvalid``."""
+    kept = _kept(ingest)
     letters = await _read(kept)
-    numbers = asked.numbers or [each.number for each in letters if each.number > asked.after][:RETRY_MAX]
-    return await retry(ingest.service, kept, lambda: ingest.accept, *chosen(letters, numbers))
+    numbers = _numbers_of(asked, letters)
+    wanted, missing = chosen(letters, numbers)
+    if asked.event is msgspec.UNSET:
+        return await retry(ingest.service, kept, lambda: ingest.accept, wanted, missing)
+    if len(asked.numbers) != 1:
+        raise RequestInvalid((Fault("/event", "It came for several letters.", "One number with it.", PAGE),))
+    if missing:
+        raise missing_letter(missing[0])
+    return await retry_mended(ingest.service, kept, ingest.accept, wanted[0], bytes(asked.event).decode())
