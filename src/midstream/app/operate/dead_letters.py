@@ -16,7 +16,7 @@ from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.dead_letter_retry import (
     RETRY_MAX,
-    Removed,
+    RemovedLetters,
     Retried,
     chosen,
     missing_letter,
@@ -119,7 +119,7 @@ def mend(folder: Path, config: Config, number: int, event: str) -> Retried:
     return changed((folder, config), work, ask, msgspec.json.Decoder(Retried).decode)
 
 
-def remove_letters(folder: Path, config: Config, numbers: Sequence[int]) -> Removed:
+def remove_letters(folder: Path, config: Config, numbers: Sequence[int]) -> RemovedLetters:
     """Remove letters for good; durable on return.
 
     Raises:
@@ -128,16 +128,16 @@ def remove_letters(folder: Path, config: Config, numbers: Sequence[int]) -> Remo
         DiskFull: The disk does not take it, as before.
     """
     if not numbers:
-        return Removed(0)
+        return RemovedLetters(0)
 
     def ask() -> bytes | None:
         url = server_of(DataFolder(folder / DATA_NAME))
         return None if url is None else msgspec.json.encode(_removed_through(url, numbers))
 
-    async def work(running: Instance) -> Removed:
+    async def work(running: Instance) -> RemovedLetters:
         return await remove(running.ingest, _letters(running), numbers)
 
-    return changed((folder, config), work, ask, msgspec.json.Decoder(Removed).decode)
+    return changed((folder, config), work, ask, msgspec.json.Decoder(RemovedLetters).decode)
 
 
 def _checked(event: str) -> bytes:
@@ -166,16 +166,16 @@ def _terms(running: Instance) -> Accept:
     return msgspec.structs.replace(running.service.accept, limits=Limits(), now_ms=running.engine.clock())
 
 
-def _removed_through(url: str, numbers: Sequence[int]) -> Removed:
+def _removed_through(url: str, numbers: Sequence[int]) -> RemovedLetters:
     """Have the server that has the folder open remove them, as many at a time as it takes."""
-    done: list[Removed] = []
+    done: list[RemovedLetters] = []
     with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
         for part in _parts(numbers):
             answer = client.post(_REMOVE_PATH, json={"numbers": part})
             if not answer.is_success:
                 raise unavailable(answer, url, _AGAIN)
-            done.append(msgspec.json.decode(answer.content, type=Removed))
-    return Removed(
+            done.append(msgspec.json.decode(answer.content, type=RemovedLetters))
+    return RemovedLetters(
         sum(each.removed for each in done), tuple(number for each in done for number in each.missing), max(numbers)
     )
 

@@ -45,7 +45,7 @@ class Retried(msgspec.Struct, frozen=True):
     """Highest number that was tried, None = none was: where to go on from."""
 
 
-class Removed(msgspec.Struct, frozen=True):
+class RemovedLetters(msgspec.Struct, frozen=True):
     """Results of a removal."""
 
     removed: int
@@ -150,7 +150,7 @@ async def retry_mended(
     return Retried(1, int(outcome == "recorded"), int(outcome == "duplicate"), 0, (), letter.number)
 
 
-async def remove(ingest: IngestService, letters: DeadLetters, numbers: Sequence[int]) -> Removed:
+async def remove(ingest: IngestService, letters: DeadLetters, numbers: Sequence[int]) -> RemovedLetters:
     """Remove letters for good: their events are not sent any more. Durable on return.
 
     Raises:
@@ -171,7 +171,7 @@ async def remove(ingest: IngestService, letters: DeadLetters, numbers: Sequence[
     ingest.show_letters()
     if removed:
         await _secured(letters)
-    return Removed(removed, tuple(missing), wanted[-1] if wanted else None)
+    return RemovedLetters(removed, tuple(missing), wanted[-1] if wanted else None)
 
 
 _STILL_THERE = DiskFull("The disk does not take the removal of a dead letter. Send the request again.")
