@@ -92,9 +92,8 @@ def show_command(number: Number, folder: Folder = HERE, as_json: AsJson = False)
     "retry",
     cls=CommandHelp,
     epilog="""
-    midstream dead-letters retry 17 18
     midstream dead-letters retry --all
-    midstream dead-letters retry 17 --event '{"type": "view", "user_id": "ann", "item_id": "lamp"}'
+    midstream dead-letters retry 17 --event - < mended.json
     """,
 )
 def retry_command(
