@@ -2,6 +2,8 @@
 
 import re
 import time
+from html import unescape
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -120,6 +122,35 @@ def test_a_form_opens_one_thing_by_its_id(shop):
     """Without the script as well."""
     assert "<h1>User ann" in text_of(shop, "/catalogue?user=ann")
     assert "Nothing of that name" in text_of(shop, "/requests?id=none", 404)
+
+
+def links_named(text, name):
+    """Return the addresses of the links with a text, unescaped."""
+    return [unescape(each) for each in re.findall(rf'<a href="([^"]*)">{name}</a>', text)]
+
+
+def test_users_are_found_by_a_filter_and_page_by_page(shop, monkeypatch):
+    """Each user that passes once, beside the items that were looked for; a filter that is wrong is said."""
+    monkeypatch.setattr("midstream.serving.console.pages.LISTED", 2)
+    names = [f"listed-{number}" for number in range(5)]
+    for name in (*names, "unlisted"):
+        attributes = {"country": "xx" if name in names else "yy"}
+        assert shop.put(f"/v1/users/{name}", json=attributes).status_code == 200
+    filters = {"user_filter": 'user.country == "xx"', "filter": 'item.count("view", "7d") > 0'}
+    address, found = f"?{urlencode(filters)}", []
+    for has_more in (True, True, False):
+        text = text_of(shop, f"/catalogue{address}")
+        assert "/console/items/lamp" in text
+        found += re.findall(r'/console/users/((?:un)?listed-?\d*)"', text)
+        more = links_named(text, "More users")
+        assert len(more) == int(has_more)
+        for address in more:
+            kept = parse_qs(urlsplit(address).query)
+            assert {name: kept[name] for name in filters} == {name: [text] for name, text in filters.items()}
+    assert sorted(found) == names
+    refused = text_of(shop, f"/catalogue?{urlencode({'user_filter': 'user.'})}")
+    assert '<div class="notice bad" role="alert">' in refused
+    assert "/console/items/lamp" in refused
 
 
 def test_a_placement_is_text_that_can_be_sent_back(shop):

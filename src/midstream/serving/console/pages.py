@@ -100,7 +100,8 @@ async def catalogue(api: ApiReader, at: PageAddress) -> ConsolePage:
     wanted = {name: at.query[name] for name in ("filter", "cursor") if at.query.get(name)}
     text = at.query.get("q", "").strip()
     items = await (_found(api, text) if text else api.get("/v1/items", urlencode({**wanted, "limit": LISTED})))
-    users = await api.get("/v1/users", urlencode({"limit": 20}))
+    of_users = {name: at.query[f"user_{name}"] for name in ("filter", "cursor") if at.query.get(f"user_{name}")}
+    users = await api.get("/v1/users", urlencode({**of_users, "limit": LISTED}))
     return _page("catalogue.html", items=items, users=users, query=at.query)
 
 
