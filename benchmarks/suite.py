@@ -104,7 +104,10 @@ def main() -> int:
     for each in found.failures:
         say(f"failed: {each}")
     if told.history or not told.short:
-        history.add(told.history or HISTORY, history.entry(sys.argv, sizes, versions, tuple(programs), found))
+        history.add(
+            told.history or HISTORY,
+            history.entry([Path(sys.argv[0]).name, *sys.argv[1:]], sizes, versions, tuple(programs), found),
+        )
     missing = [
         f"{goal.name} of {each.name}" for each in versions for goal in goals if not found.figures[each.name][goal.name]
     ]
