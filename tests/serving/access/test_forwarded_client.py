@@ -174,6 +174,7 @@ def test_without_a_trusted_proxy_nothing_stands_in_front():
         *(("10.0.0.1/8", "is no network"), ("proxy.example", "is no network"), ("", "is no network")),
         *(("10.0.0.0/33", "is no network"), ("*", "is no network")),
         *(("0.0.0.0/0", "has every address"), ("::/0", "has every address")),
+        *(("::ffff:127.0.0.1", "is of IPv4"), ("::ffff:10.0.0.0/104", "is of IPv4")),
     ],
 )
 def test_networks_that_are_none_are_refused(network, came):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.errors import DiskFull
-from midstream.engine.ingest.dead_letter_retry import retry
+from midstream.core.errors import DiskFull, NotFound, Overloaded
+from midstream.engine.ingest.dead_letter_retry import retry, retry_mended
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -173,7 +173,7 @@ def test_a_letter_that_was_recorded_before_is_not_recorded_again(shop):
 
 
 def test_two_retries_at_once_record_once(shop):
-    """Both find the letter; one event is in the log."""
+    """Both find the letters; those that one is sending are none for the other."""
     shop.send(WATCH, WATCH | {"event_id": "e"})
     shop.allow("watch")
     engine = shop.client.engine
@@ -184,9 +184,42 @@ def test_two_retries_at_once_record_once(shop):
         return await asyncio.gather(*(retry(service, shop.letters, engine.accept, wanted, ()) for _ in range(2)))
 
     done = asyncio.run(both())
-    assert sum(each.recorded for each in done) == 2
-    assert sum(each.duplicates for each in done) == 2
+    assert [(each.tried, each.recorded, each.missing) for each in done] == [(2, 2, ()), (0, 0, (1, 2))]
     assert len(shop.recorded) == 2
+    assert not shop.letters.sending
+
+
+def test_letters_that_are_gone_by_their_turn_are_not_sent(shop):
+    """They were read before they were removed; a mended one is refused, and one at a time is sent."""
+    shop.send(WATCH, WATCH)
+    shop.allow("watch")
+    engine = shop.client.engine
+    service = IngestService(engine, dead_letters=shop.letters)
+    gone, here = shop.letters.read()
+    remove(shop, numbers=[1])
+    done = asyncio.run(retry(service, shop.letters, engine.accept, [gone], ()))
+    assert (done.tried, done.recorded, done.missing) == (0, 0, (1,))
+    with pytest.raises(NotFound):
+        asyncio.run(retry_mended(service, shop.letters, engine.accept(), gone, json.dumps(VIEW)))
+
+    async def both():
+        mended = (json.dumps(VIEW | {"item_id": "film", "event_id": each}) for each in "xy")
+        sent = (retry_mended(service, shop.letters, engine.accept(), here, each) for each in mended)
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    first, second = asyncio.run(both())
+    assert first.recorded == 1
+    assert isinstance(second, Overloaded)
+    assert [each[:2] for each in shop.recorded] == [("view", "film")]
+
+
+def test_a_mended_event_that_is_no_utf_8_is_refused(shop):
+    """With its place."""
+    shop.send(WATCH)
+    body = b'{"numbers":[1],"event":{"type":"view","user_id":"\xff"}}'
+    answer = shop.client.post("/v1/dead-letters/retry", body)
+    assert (answer.status_code, answer.json()["pointer"]) == (400, "/event")
+    assert len(shop.letters.read()) == 1
 
 
 def test_an_order_s_refused_item_is_a_letter_of_its_own(make_client):

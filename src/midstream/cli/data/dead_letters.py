@@ -35,10 +35,13 @@ Numbers = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="Send every rejected event again.")]
 Event = Annotated[
-    str, typer.Option(metavar="JSON", help="Event to send in place of that of the one number; - reads standard input.")
+    str | None,
+    typer.Option(metavar="JSON", help="Event to send in place of that of the one number; - reads standard input."),
 ]
 Every = Annotated[bool, typer.Option("--all", help="Remove every rejected event.")]
-RemovedReason = Annotated[str, typer.Option(metavar="TEXT", help="Remove those whose reason contains this text.")]
+RemovedReason = Annotated[
+    str, typer.Option(metavar="TEXT", help="Remove those whose place or fault contains this text.")
+]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", help="Number of the rejected event, as in the list.")]
 RAW_SHOWN_MAX = 60
 
@@ -97,7 +100,7 @@ def show_command(number: Number, folder: Folder = HERE, as_json: AsJson = False)
     """,
 )
 def retry_command(
-    numbers: Numbers = None, every: All = False, event: Event = "", folder: Folder = HERE, as_json: AsJson = False
+    numbers: Numbers = None, every: All = False, event: Event = None, folder: Folder = HERE, as_json: AsJson = False
 ) -> None:
     """Send rejected events again.
 
@@ -109,10 +112,10 @@ def retry_command(
 
     if every == bool(numbers):
         raise typer.BadParameter("numbers of letters, or --all")
-    if event and (not numbers or len(numbers) > 1):
+    if event is not None and (not numbers or len(numbers) > 1):
         raise typer.BadParameter("one number with --event")
     with err.status("sending; the first time on a machine this compiles for about a minute"):
-        if event and numbers:
+        if event is not None and numbers:
             done = mend(folder, config_of(folder), numbers[0], sys.stdin.read() if event == "-" else event)
         else:
             done = resend(folder, config_of(folder), numbers or ())
@@ -145,7 +148,9 @@ def remove_command(
 
     if bool(numbers) + every + bool(reason) != 1:
         raise typer.BadParameter("numbers of letters, --all, or --reason TEXT")
-    wanted = numbers or [each.number for each in letters_of(folder) if reason in str(each.reason)]
+    wanted = numbers or [
+        each.number for each in letters_of(folder) if reason in f"{each.reason.where} {each.reason.came}"
+    ]
     with err.status("removing; the first time on a machine this compiles for about a minute"):
         done = remove_letters(folder, config_of(folder), wanted)
     print_facts({name: getattr(done, name) for name in done.__struct_fields__}, as_json=as_json)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
-from midstream.core.errors import DiskFull, Fault, Invalid, NotFound, RequestInvalid
+from midstream.core.errors import DiskFull, Fault, Invalid, NotFound, Overloaded, RequestInvalid
 from midstream.engine.ingest.admitted_batch import ERASED_CAME, PAGE, RecordedBatch
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
@@ -81,7 +81,7 @@ async def retry(
         letters: The file.
         accept: Current settings of decoding.
         wanted: Letters to send.
-        missing: Numbers without a letter, for the report.
+        missing: Numbers without a letter, for the report; those that are gone by their turn come to them.
 
     Raises:
         DiskFull: No room for events now; letters that were recorded before have left the file, the others are kept.
@@ -89,12 +89,20 @@ async def retry(
         CommitTooSlow: A letter may be durable later; it is kept, and is a duplicate then.
         Overloaded: Too many events wait already.
     """
-    counts = {"recorded": 0, "duplicate": 0, "refused": 0}
+    counts, tried = {"recorded": 0, "duplicate": 0, "refused": 0}, 0
     for start in range(0, len(wanted), AT_ONCE_MAX):
-        group = wanted[start : start + AT_ONCE_MAX]
-        outcomes = await asyncio.gather(
-            *(_one(ingest, letters, accept(), each) for each in group), return_exceptions=True
-        )
+        some = wanted[start : start + AT_ONCE_MAX]
+        group = [each for each in some if letters.holds(each.number) and each.number not in letters.sending]
+        kept = {each.number for each in group}
+        missing += tuple(each.number for each in some if each.number not in kept)  # removed or sent meanwhile
+        tried += len(group)
+        letters.sending |= kept
+        try:
+            outcomes = await asyncio.gather(
+                *(_one(ingest, letters, accept(), each) for each in group), return_exceptions=True
+            )
+        finally:
+            letters.sending -= kept
         for outcome in outcomes:
             if isinstance(outcome, str):
                 counts[outcome] += 1
@@ -104,7 +112,7 @@ async def retry(
             if isinstance(failure, BaseException):
                 raise failure
     last = max((letter.number for letter in wanted), default=None)
-    return Retried(len(wanted), counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
+    return Retried(tried, counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
 
 
 async def retry_mended(
@@ -128,11 +136,28 @@ async def retry_mended(
             loss: sent again the event is a duplicate.
         AppendFailed: The log accepts nothing more.
         CommitTooSlow: The event may be durable later; sent again it is a duplicate then.
-        Overloaded: Too many events wait already.
+        Overloaded: Too many events wait already, or the letter is being sent.
+        NotFound: The letter is gone.
     """
     event = event_of(letter, mended)
     if event is None:
         raise RequestInvalid((Fault("/event", "It is no event.", "One event, a JSON object.", PAGE),))
+    if letter.number in letters.sending:
+        message = f"letter {letter.number} is being sent just now"
+        raise Overloaded(message)
+    if not letters.holds(letter.number):
+        raise missing_letter(letter.number)
+    letters.sending.add(letter.number)
+    try:
+        return await _sent_mended(ingest, letters, accept, letter, event)
+    finally:
+        letters.sending.discard(letter.number)
+
+
+async def _sent_mended(
+    ingest: IngestService, letters: DeadLetters, accept: Accept, letter: DeadLetter, event: bytes
+) -> Retried:
+    """Send a mended event, and remove its letter; see ``retry_mended``."""
     retried = ingest.metrics.dead_letters_retried
     try:
         settled = await ingest.record(await ingest.decode(event, accept), keeps_rejected=False)

@@ -147,6 +147,8 @@ class DeadLetters:
         """Of those whose last line is in the older one."""
         self._turns = 0
         """How often the file became the older one."""
+        self.sending: set[int] = set()
+        """Numbers whose events are being sent again."""
         self._open()
 
     @property

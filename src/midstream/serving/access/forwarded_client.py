@@ -10,7 +10,7 @@ Reference: Petersson and Nilsson, RFC 7239, 5.2 and 8.1; nginx, ngx_http_realip_
 
 import re
 from collections.abc import Coroutine, Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 from midstream.core.errors import Fault
@@ -93,6 +93,9 @@ def proxy_faults(options: ServerOptions) -> Iterator[Fault]:
             right = "The address of a proxy or its network, such as 127.0.0.1 or 10.0.0.0/8."
             yield Fault(where, f'"{each[:64]}" is no network.', right, PAGE)
             continue
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+            right = "A network of IPv4 as such, 10.0.0.0/8 for ::ffff:10.0.0.0/104."
+            yield Fault(where, f'"{each[:64]}" is of IPv4 in the form of IPv6.', right, PAGE)
         if not network.prefixlen:
             right = "The addresses of the proxies alone: any client of this network may claim any address."
             yield Fault(where, f'"{each[:64]}" has every address.', right, PAGE)

@@ -92,7 +92,9 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     )
     async def post_retry(request: Request) -> Response:
         """Send letters again, on the terms of today."""
-        return json_response(await _retried(await posted(request, _retry_body, limits), ingest))
+        asked = await posted(request, _retry_body, limits)
+        name_target(request.scope, " ".join(map(str, asked.numbers)))
+        return json_response(await _retried(asked, ingest))
 
     @app.post(
         f"{LETTERS_PATH}/remove",
@@ -195,4 +197,8 @@ async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
         raise RequestInvalid((Fault("/event", "It came for several letters.", "One number with it.", PAGE),))
     if missing:
         raise missing_letter(missing[0])
-    return await retry_mended(ingest.service, kept, ingest.accept, wanted[0], bytes(asked.event).decode())
+    try:
+        event = bytes(asked.event).decode()
+    except UnicodeDecodeError as error:
+        raise RequestInvalid((Fault("/event", "It is no UTF-8.", "One event, a JSON object.", PAGE),)) from error
+    return await retry_mended(ingest.service, kept, ingest.accept, wanted[0], event)

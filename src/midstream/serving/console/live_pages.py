@@ -125,12 +125,15 @@ class LivePages:
         """Make the event of a feed anew where it is due. The first viewer makes it, the others wait."""
         async with feed.making:
             began_ms = self._now_ms()
-            if feed.made and began_ms < feed.due_ms:
+            if began_ms < feed.due_ms:
                 return
             page, at = live_page(path)
-            shown = await PAGES[page](self._api, at)
-            text = await asyncio.to_thread(self._templates.render, FRAGMENTS[page], base, shown.values)
-            feed.event, feed.made = event_of(text), feed.made + 1
-            ended_ms = self._now_ms()
-            # The pause grows with the number of fragments that others look at.
-            feed.due_ms = ended_ms + max(PAUSE_MS_MIN, SHARE * (ended_ms - began_ms) * len(self._feeds))
+            try:
+                shown = await PAGES[page](self._api, at)
+                text = await asyncio.to_thread(self._templates.render, FRAGMENTS[page], base, shown.values)
+                feed.event, feed.made = event_of(text), feed.made + 1
+            finally:
+                ended_ms = self._now_ms()
+                # The pause grows with the number of fragments that others look at.
+                viewed = sum(each.viewers > 0 for each in self._feeds.values())
+                feed.due_ms = ended_ms + max(PAUSE_MS_MIN, SHARE * (ended_ms - began_ms) * max(viewed, 1))
