@@ -1,6 +1,5 @@
 """Rejected events can be looked at and sent again, each recorded once, each refused one kept with its reason."""
 
-import asyncio
 import errno
 import json
 from pathlib import Path
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midstream.core.errors import DiskFull, NotFound, Overloaded
-from midstream.engine.ingest.dead_letter_retry import retry, retry_mended
+from midstream.core.errors import DiskFull
 from midstream.engine.ingest.ingest_service import IngestService
 from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.disk import RealDisk
@@ -170,47 +168,6 @@ def test_a_letter_that_was_recorded_before_is_not_recorded_again(shop):
     assert (done["recorded"], done["duplicates"]) == (0, 2)
     assert len(shop.recorded) == 2
     assert old.read() == []
-
-
-def test_two_retries_at_once_record_once(shop):
-    """Both find the letters; those that one is sending are none for the other."""
-    shop.send(WATCH, WATCH | {"event_id": "e"})
-    shop.allow("watch")
-    engine = shop.client.engine
-    service = IngestService(engine, dead_letters=shop.letters)
-
-    async def both():
-        wanted = shop.letters.read()
-        return await asyncio.gather(*(retry(service, shop.letters, engine.accept, wanted, ()) for _ in range(2)))
-
-    done = asyncio.run(both())
-    assert [(each.tried, each.recorded, each.missing) for each in done] == [(2, 2, ()), (0, 0, (1, 2))]
-    assert len(shop.recorded) == 2
-    assert not shop.letters.sending
-
-
-def test_letters_that_are_gone_by_their_turn_are_not_sent(shop):
-    """They were read before they were removed; a mended one is refused, and one at a time is sent."""
-    shop.send(WATCH, WATCH)
-    shop.allow("watch")
-    engine = shop.client.engine
-    service = IngestService(engine, dead_letters=shop.letters)
-    gone, here = shop.letters.read()
-    remove(shop, numbers=[1])
-    done = asyncio.run(retry(service, shop.letters, engine.accept, [gone], ()))
-    assert (done.tried, done.recorded, done.missing) == (0, 0, (1,))
-    with pytest.raises(NotFound):
-        asyncio.run(retry_mended(service, shop.letters, engine.accept(), gone, json.dumps(VIEW)))
-
-    async def both():
-        mended = (json.dumps(VIEW | {"item_id": "film", "event_id": each}) for each in "xy")
-        sent = (retry_mended(service, shop.letters, engine.accept(), here, each) for each in mended)
-        return await asyncio.gather(*sent, return_exceptions=True)
-
-    first, second = asyncio.run(both())
-    assert first.recorded == 1
-    assert isinstance(second, Overloaded)
-    assert [each[:2] for each in shop.recorded] == [("view", "film")]
 
 
 def test_a_mended_event_that_is_no_utf_8_is_refused(shop):
