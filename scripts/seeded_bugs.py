@@ -670,7 +670,13 @@ BUGS = (
     ),
     Bug(
         "letter_sent_again_without_an_id",
-        (Edit("events/dead_letters/resending.py", '        dated["event_id"] = _raw(', "        _ = ("),),
+        (
+            Edit(
+                "events/dead_letters/resending.py",
+                'if _is_sent(fields, "event_id"):\n        return dated',
+                "if dated:\n        return dated",
+            ),
+        ),
         ("tests/events/dead_letters/test_resending.py", "tests/serving/admin/test_dead_letters.py"),
     ),
     Bug(

@@ -16,7 +16,6 @@ from midstream.core.types import LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Ended, WorkOrder
 from midstream.engine.folder import DataFolder
-from midstream.engine.ingest import log_reader
 from midstream.engine.instance import Instance
 from midstream.engine.snapshots import snapshots, worker
 from midstream.engine.types import Ask
@@ -177,7 +176,7 @@ def test_a_start_folds_first_when_it_must(folder: Path, monkeypatch: pytest.Monk
 def test_an_interrupted_rebuild_goes_on_at_the_next_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the snapshot that its child made on the way, with the old state serving as before."""
     monkeypatch.setattr(worker, "CHECKPOINT_S", -1.0)
-    monkeypatch.setattr(log_reader, "READ_EVENTS", 10)
+    monkeypatch.setattr(worker, "FOLD_EVENTS", 10)
 
     died = asyncio.Event()
 

@@ -15,7 +15,7 @@ from midstream.core.types import EventBatch, LogPosition
 from midstream.engine import child_process
 from midstream.engine.child_process import Pace
 from midstream.engine.folder import DataFolder
-from midstream.engine.ingest.log_reader import FOLD_EVENTS, READ_EVENTS, batches
+from midstream.engine.ingest.log_reader import FOLD_EVENTS, batches
 from midstream.engine.log_readers import FolderLog, open_reader
 from midstream.engine.snapshots import base_state, compactions, snapshots
 from midstream.engine.snapshots.parity_watch import ParityWatch
@@ -97,7 +97,7 @@ def run(order: SnapshotOrder, pace: Pace | None = None) -> SnapshotReport:
     looked_through = _paced(batches(read, began, position), "comparing", position, pace) if order.watched else ()
     watch = ParityWatch(order.watched, looked_through, began, settings.hash_key())
     watch.look(fold)
-    read_at_once, step = (FOLD_EVENTS, FOLD_EVENTS) if pace.uses_threads else (READ_EVENTS, STEP_EVENTS)
+    read_at_once, step = (FOLD_EVENTS, FOLD_EVENTS) if pace.uses_threads else (None, STEP_EVENTS)
     for first, batch in _paced(batches(read, began, position, read_at_once), "folding", position, pace):
         for start, stop in watch.cuts(first, len(batch), step):
             fold.apply(LogPosition(first + start), cut(batch, start, stop))
