@@ -1,7 +1,7 @@
 """What a request promises that goes on to another process: it arrives as it came, its answer comes back as given."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from hypothesis import given
@@ -312,6 +312,8 @@ def test_what_is_no_answer_is_an_expected_failure(tmp_path_factory, garbage, cut
             await asyncio.sleep(0)
         writer.write(rest)
         writer.close()
+        with suppress(OSError):  # the other end has closed it
+            await writer.wait_closed()
 
     async def play():
         async with speaking(speak, folder / "s"):
