@@ -5,6 +5,7 @@ not answer, a key, an experiment. Each page is passed through axe in both scheme
 """
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -146,14 +147,29 @@ def shop(program, tmp_path_factory):
         yield found
 
 
+def serves(shop, version):
+    """Whether a version is in service."""
+    return shop.model()["serving"] == version
+
+
+def shows(shop, text):
+    """Whether the page has a text."""
+    return text in shop.browser.text
+
+
+def problem_of(shop, name):
+    """What the first input, output or sink waits for."""
+    return shop.api("GET", f"/v1/{name}").json()[name][0]["problem"]
+
+
 def test_a_version_is_promoted_and_rolled_back(shop):
     """Each version by its own button; the champion goes back to the version before, and answers name it."""
     first, second = (each["version"] for each in shop.model()["versions"])
     for version in (first, second):
         shop.open("/models")
         shop.press(f"form:has([value='{version}']) button")
-        wait_until(lambda version=version: shop.model()["serving"] == version)
-        wait_until(lambda version=version: f"in service: {version}" in shop.browser.text)
+        wait_until(partial(serves, shop, version))
+        wait_until(partial(shows, shop, f"in service: {version}"))
     shop.look("models-promoted")
     slate = shop.api("GET", "/v1/recommendations?placement=home&user_id=user-1").json()
     assert slate["models"]["near"] == second
@@ -297,7 +313,7 @@ def test_what_runs_beside_is_shown(shop):
     """An input, an output and a sink whose servers do not answer, each with its state and what it waits for."""
     views = {}
     for name, row in (("inputs", "clicks"), ("outputs", "outcomes"), ("sinks", "users")):
-        wait_until(lambda name=name: shop.api("GET", f"/v1/{name}").json()[name][0]["problem"])
+        wait_until(partial(problem_of, shop, name))
         views[row] = shop.api("GET", f"/v1/{name}").json()[name][0]
     shop.open("/operation")
     shop.look("operation")
