@@ -62,6 +62,10 @@ CALLS = {
     "users": [()],
     "events": [("ann",)],
     "requests": [()],
+    "dead_letters": [()],
+    "dead_letter": [(1,)],
+    "retry_dead_letters": [([1],)],
+    "remove_dead_letters": [([1],)],
 }
 """Arguments of each method; a last dictionary with an author has its fields."""
 OF_OPERATORS = {
@@ -70,7 +74,6 @@ OF_OPERATORS = {
     "/v1/erasures": "midstream users",
     "/v1/experiments": "midstream experiments",
     "/v1/holdout": "midstream experiments",
-    "/v1/dead-letters": "midstream dead-letters",
     "/v1/rebuild": "midstream rebuild",
     "/v1/inputs": "midstream inputs",
     "/v1/outputs": "midstream outputs",
@@ -113,7 +116,12 @@ class NotingClient(Operations, BlockingDriver):
 
 def methods():
     """The names of all operations."""
-    return {name for name, each in vars(Operations).items() if isinstance(each, operation | listing)}
+    return {
+        name
+        for kind in Operations.__mro__
+        for name, each in vars(kind).items()
+        if isinstance(each, operation | listing)
+    }
 
 
 def routes_of(name):
@@ -167,6 +175,6 @@ def test_the_page_of_clients_names_every_method_with_its_route():
 def test_the_client_for_typescript_has_the_same_methods():
     """By the same names in its own spelling; tables of data frames are Python's alone."""
     text = (ROOT / "clients" / "typescript" / "src" / "client.ts").read_text("utf-8")
-    named = set(re.findall(r"^  (?:async )?(\w+)\(", text, flags=re.MULTILINE))
+    named = set(re.findall(r"^  (?:async )?\*?(\w+)\(", text, flags=re.MULTILINE))
     spelled = {re.sub(r"_(\w)", lambda match: match[1].upper(), name) for name in methods() - {"record_frame"}}
     assert spelled - named == set()

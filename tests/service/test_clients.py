@@ -13,7 +13,7 @@ from tests.support.served_shop import served_shop
 SHOP = scenario("shop")
 PATIENT = ClientOptions(deadline_s=PATIENCE_S)
 """A read of past features takes a process, which compiles kernels on a new machine."""
-LISTS = {"items", "users", "events", "requests"}
+LISTS = {"items", "users", "events", "requests", "dead_letters"}
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import type {
   Batch,
   BatchBody,
   BulkAnswer,
+  DeadLetter,
   EventPage,
   EventsAnswer,
   Explained,
   FeatureReadAnswer,
   ItemPage,
+  LetterPage,
   ListedItem,
   ListedRequest,
   ListedUser,
@@ -23,8 +25,10 @@ import type {
   PreviewSlates,
   RankBody,
   RecommendationBody,
+  RemovedLetters,
   RequestPage,
   RetractionAnswer,
+  RetriedLetters,
   Slate,
   UserPage,
   UserRanking,
@@ -78,6 +82,15 @@ export interface TimedFields {
   since?: number | string;
   until?: number | string;
   limit?: number;
+}
+/** Of a removal of dead letters: `all` of them in parts, from the one behind `after`, in place of numbers. */
+export interface LetterFields {
+  all?: boolean;
+  after?: number;
+}
+/** Of a retry of dead letters: `event` is sent in place of that of the one letter. */
+export interface RetryFields extends LetterFields {
+  event?: WireEvent | JsonObject;
 }
 interface Paged {
   next_cursor?: string | null;
@@ -308,6 +321,34 @@ export class Client {
   /** Return why a slate is as it is, and why further items are where they are. */
   async explanation(requestId: string, items: readonly string[] = []): Promise<Explained> {
     return this.#made<Explained>(["requests", requestId, "explanation"], { item: items });
+  }
+
+  /** Yield the dead letters, the newest first, each with the beginning of its event. */
+  async *deadLetters(wanted: { limit?: number } = {}): AsyncGenerator<DeadLetter> {
+    let after: number | null | undefined;
+    do {
+      const path = target(["dead-letters"], { ...wanted, after });
+      const page: LetterPage = await this.#exchange.document({ method: "GET", target: path });
+      yield* page.letters;
+      after = page.next;
+    } while (after);
+  }
+
+  /** Return one dead letter with its whole event. */
+  async deadLetter(number: number): Promise<DeadLetter> {
+    return this.#exchange.document({ method: "GET", target: pathOf(["dead-letters", String(number)]) });
+  }
+
+  /** Send up to 1,000 dead letters again; each one whose event is recorded now, or was before, is removed. */
+  async retryDeadLetters(numbers: readonly number[] = [], wanted: RetryFields = {}): Promise<RetriedLetters> {
+    const body = { numbers, ...wanted };
+    return this.#exchange.document({ method: "POST", target: target(["dead-letters", "retry"]), body });
+  }
+
+  /** Remove up to 1,000 dead letters for good; their events are not sent any more. */
+  async removeDeadLetters(numbers: readonly number[] = [], wanted: LetterFields = {}): Promise<RemovedLetters> {
+    const body = { numbers, ...wanted };
+    return this.#exchange.document({ method: "POST", target: target(["dead-letters", "remove"]), body });
   }
 
   async placements(): Promise<PlacementList> {

@@ -1056,6 +1056,72 @@ export interface components {
             user_secret?: string;
         };
         /**
+         * DeadLetter
+         * @description One rejected event.
+         */
+        DeadLetter: {
+            time_ms: number;
+            reason: components["schemas"]["Fault"];
+            raw: string;
+            /** @default 0 */
+            characters_cut?: number;
+            /** @default -1 */
+            item?: number;
+            /** @default 0 */
+            tries?: number;
+            /** @default 0 */
+            number?: number;
+            /** @default {} */
+            origin?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * Fault
+         * @description One fault in what a caller sent or wrote, in four parts.
+         */
+        Fault: {
+            where: string;
+            came: string;
+            right: string;
+            page: string;
+        };
+        /**
+         * LetterPage
+         * @description A page of the letters, the newest first.
+         */
+        LetterPage: {
+            letters: components["schemas"]["DeadLetter"][];
+            kept: number;
+            bytes_kept: number;
+            next: number | null;
+        };
+        /**
+         * RetriedLetters
+         * @description Results of a retry: tried = recorded + duplicates + refused.
+         */
+        RetriedLetters: {
+            tried: number;
+            recorded: number;
+            duplicates: number;
+            refused: number;
+            /** @default [] */
+            missing?: number[];
+            /** @default null */
+            last?: number | null;
+        };
+        /**
+         * RemovedLetters
+         * @description Results of a removal.
+         */
+        RemovedLetters: {
+            removed: number;
+            /** @default [] */
+            missing?: number[];
+            /** @default null */
+            last?: number | null;
+        };
+        /**
          * ExperimentList
          * @description All experiments that are kept, running ones first, and the holdout.
          */
@@ -1568,6 +1634,11 @@ export type JobView = components['schemas']['JobView'];
 export type KeyList = components['schemas']['KeyList'];
 export type KeyView = components['schemas']['KeyView'];
 export type NewKey = components['schemas']['NewKey'];
+export type DeadLetter = components['schemas']['DeadLetter'];
+export type Fault = components['schemas']['Fault'];
+export type LetterPage = components['schemas']['LetterPage'];
+export type RetriedLetters = components['schemas']['RetriedLetters'];
+export type RemovedLetters = components['schemas']['RemovedLetters'];
 export type ExperimentList = components['schemas']['ExperimentList'];
 export type ExperimentView = components['schemas']['ExperimentView'];
 export type RampStep = components['schemas']['RampStep'];

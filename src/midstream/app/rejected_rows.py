@@ -11,10 +11,11 @@ from typing import Self
 
 import msgspec
 
+from midstream.core.answers.letters import DeadLetter
 from midstream.core.types import TimestampMs
 from midstream.engine.folder import DataFolder
 from midstream.engine.ingest.admitted_batch import ERASED_CAME
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, files_of
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter, files_of
 from midstream.events.disk import RealDisk
 from midstream.events.json.decode import Rejected
 from midstream.events.processes.process_ids import is_running

@@ -146,6 +146,28 @@ class RequestListFields(TimedFields, total=False):
     placement: str | None
 
 
+class LetterListFields(TypedDict, total=False):
+    """Of a list of dead letters."""
+
+    limit: int
+
+
+class LetterFields(TypedDict, total=False):
+    """Of the removal of dead letters."""
+
+    all: bool
+    """Every letter, 1,000 a call, in place of numbers."""
+    after: int | None
+    """With ``all``: begin behind this number, ``last`` of the answer before."""
+
+
+class RetryFields(LetterFields, total=False):
+    """Of a retry of dead letters."""
+
+    event: Event | None
+    """Sent in place of the event of the one letter."""
+
+
 class ChangeFields(TypedDict, total=False):
     """Of a change of an item or a user."""
 
@@ -162,6 +184,8 @@ __all__ = [
     "Events",
     "FeatureFields",
     "ItemSlateFields",
+    "LetterFields",
+    "LetterListFields",
     "ListFields",
     "PageFields",
     "PastFields",
@@ -171,6 +195,7 @@ __all__ = [
     "RankingFields",
     "RecommendationFields",
     "RequestListFields",
+    "RetryFields",
     "TimedFields",
     "Value",
 ]

@@ -32,6 +32,7 @@ from midstream.client.fields import (
     RequestListFields,
 )
 from midstream.client.frames import FrameParts, sum_of
+from midstream.client.letter_operations import LetterOperations
 from midstream.client.questions import asked, asked_by_query, changed, recorded, streamed, valued
 from midstream.client.requests import path_of, posted, sent, target
 from midstream.core.answers import slates
@@ -59,7 +60,7 @@ JOB_WAIT_S = 10
 """Of one request for what a process beside the server makes: it waits 30 s at most, and proxies often a minute."""
 
 
-class Operations:
+class Operations(LetterOperations):
     """Everything that a client does, in terms of exchanges."""
 
     session: ClientSession

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from midstream.core.answers.letters import DeadLetter, RetriedLetters
 from midstream.core.errors import NotFound, Overloaded
-from midstream.engine.ingest.dead_letter_retry import Retried, remove, retry, retry_mended
+from midstream.engine.ingest.dead_letter_retry import remove, retry, retry_mended
 from midstream.engine.ingest.ingest_service import IngestService
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from tests.support.disks import ForgetfulDisk
 from tests.support.fakes.engine import FakeEngine
 
@@ -34,7 +35,7 @@ class Letters:
         await self.service.record(await self.service.decode(body, self.engine.accept()))
         return self.file.read()
 
-    def mended(self, letter: DeadLetter, **fields: str) -> Coroutine[Any, Any, Retried]:
+    def mended(self, letter: DeadLetter, **fields: str) -> Coroutine[Any, Any, RetriedLetters]:
         """Send an event in place of that of a letter."""
         return retry_mended(self.service, self.file, self.engine.accept(), letter, json.dumps(VIEW | fields))
 
@@ -84,7 +85,7 @@ def test_one_letter_is_mended_once() -> None:
         letter, _ = await letters.fill()
         sent = (letters.mended(letter, item_id=each, event_id=each) for each in "xy")
         first, second = await asyncio.gather(*sent, return_exceptions=True)
-        assert isinstance(first, Retried)
+        assert isinstance(first, RetriedLetters)
         assert first.recorded == 1
         assert isinstance(second, Overloaded)
         with pytest.raises(NotFound):

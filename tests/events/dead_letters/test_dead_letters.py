@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,15 +11,12 @@ from msgspec.structs import replace
 
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
-from midstream.events.dead_letters.dead_letters import (
-    RAW_CHARACTERS_MAX,
-    DeadLetter,
-    DeadLetters,
-    dead_letter,
-    read_letters,
-)
+from midstream.events.dead_letters.dead_letters import RAW_CHARACTERS_MAX, DeadLetters, dead_letter, read_letters
 from midstream.events.disk import RealDisk
 from tests.support.disks import DiskFault, FailingDisk, ForgetfulDisk
+
+if TYPE_CHECKING:
+    from midstream.core.answers.letters import DeadLetter
 
 PATH = Path("/data/dead_letters.ndjson")
 REASON = Fault("/events/3/item_id", "129 characters came", "at most 128 would be right", "/docs/events.md")

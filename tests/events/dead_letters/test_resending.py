@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from midstream.core.answers.letters import DeadLetter
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
-from midstream.events.dead_letters.dead_letters import DeadLetter, dead_letter
+from midstream.events.dead_letters.dead_letters import dead_letter
 from midstream.events.dead_letters.resending import event_of
 from midstream.events.json.decode import decode
 from midstream.events.wire import Accept

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.letters import DeadLetter
 from midstream.core.errors import MidstreamError
 from midstream.core.types import LogPosition
-from midstream.events.dead_letters.dead_letters import DeadLetter
 from midstream.events.dead_letters.resending import event_of
 from midstream.ranking.plan import Plan
 from midstream.state.ids.compacted_items import Dropped

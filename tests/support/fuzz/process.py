@@ -16,15 +16,16 @@ from midstream.app.config.schema import UsersSection
 from midstream.app.letter_erasure import forget_in_pieces
 from midstream.app.opening import DATA_NAME, Outside, config_of, open_running
 from midstream.core.answers.events import EventsAnswer
+from midstream.core.answers.letters import DeadLetter, RetriedLetters
 from midstream.core.errors import DiskFull, MidstreamError
 from midstream.core.types import LogPosition
 from midstream.engine.engine import Engine
 from midstream.engine.folder import DataFolder
-from midstream.engine.ingest.dead_letter_retry import Retried, retry
+from midstream.engine.ingest.dead_letter_retry import retry
 from midstream.engine.instance import Instance
 from midstream.engine.pending_erasures import DAY_MS
 from midstream.engine.tokens import parse_position
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.events.segments.segments import SegmentLog
 from midstream.events.wire import Accept
 from midstream.serving.events.ingest import Ingest, IngestOptions
@@ -66,7 +67,7 @@ class Resent(NamedTuple):
     """Letters that were sent again."""
 
     letters: Sequence[DeadLetter]
-    told: Retried
+    told: RetriedLetters
     end: LogPosition
     """Of the log, behind all of them that are in it."""
 
@@ -232,7 +233,7 @@ class Process:
         retries = (
             retry(self.ingest.service, self.letters, lambda: self.ingest.accept, wanted, ()) for _ in range(times)
         )
-        told: list[Retried] = []
+        told: list[RetriedLetters] = []
         for each in await asyncio.gather(*retries, return_exceptions=True):
             if isinstance(each, BaseException):
                 raise each

@@ -11,21 +11,13 @@ from midstream.app.opening import DATA_NAME, open_running
 from midstream.app.operate.folder_orders import changed
 from midstream.app.server_address import server_of
 from midstream.app.server_refusals import refusal_of, server_answer, server_client, unavailable
+from midstream.core.answers.letters import DeadLetter, RemovedLetters, RetriedLetters
 from midstream.core.errors import Fault, FolderLocked, NotFound, RequestInvalid
 from midstream.engine.engine import EngineOptions
 from midstream.engine.folder import DataFolder
-from midstream.engine.ingest.dead_letter_retry import (
-    RETRY_MAX,
-    RemovedLetters,
-    Retried,
-    chosen,
-    missing_letter,
-    remove,
-    retry,
-    retry_mended,
-)
+from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, chosen, missing_letter, remove, retry, retry_mended
 from midstream.engine.instance import Instance
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, read_letters
+from midstream.events.dead_letters.dead_letters import DeadLetters, read_letters
 from midstream.events.disk import RealDisk
 from midstream.events.wire import Accept, Limits
 
@@ -54,7 +46,7 @@ def letter_of(folder: Path, number: int) -> DeadLetter:
     return found
 
 
-def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
+def resend(folder: Path, config: Config, numbers: Sequence[int]) -> RetriedLetters:
     """Send letters again: through the server that has the folder open, or with an engine of one's own.
 
     Args:
@@ -71,7 +63,7 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
     """
     wanted = list(numbers) or [letter.number for letter in letters_of(folder)]
     if not wanted:
-        return Retried(0, 0, 0, 0)
+        return RetriedLetters(0, 0, 0, 0)
     try:
         running = open_running(folder, config, EngineOptions(logs_served=False))
     except FolderLocked:
@@ -82,7 +74,7 @@ def resend(folder: Path, config: Config, numbers: Sequence[int]) -> Retried:
     return asyncio.run(_with_engine(running, wanted))
 
 
-def mend(folder: Path, config: Config, number: int, event: str) -> Retried:
+def mend(folder: Path, config: Config, number: int, event: str) -> RetriedLetters:
     """Send an event in place of that of a letter, and remove the letter once the event is durable.
 
     Args:
@@ -101,7 +93,7 @@ def mend(folder: Path, config: Config, number: int, event: str) -> Retried:
     """
     body = {"numbers": [number], "event": msgspec.Raw(_checked(event))}
 
-    async def work(running: Instance) -> Retried:
+    async def work(running: Instance) -> RetriedLetters:
         letters = _letters(running)
         wanted, missing = chosen(letters.read(), [number])
         if missing:
@@ -116,7 +108,7 @@ def mend(folder: Path, config: Config, number: int, event: str) -> Retried:
             url, ANSWER_S_MAX, lambda client: client.post(_RETRY_PATH, content=content, headers=headers), refusal_of
         )
 
-    return changed((folder, config), work, ask, msgspec.json.Decoder(Retried).decode)
+    return changed((folder, config), work, ask, msgspec.json.Decoder(RetriedLetters).decode)
 
 
 def remove_letters(folder: Path, config: Config, numbers: Sequence[int]) -> RemovedLetters:
@@ -180,26 +172,26 @@ def _removed_through(url: str, numbers: Sequence[int]) -> RemovedLetters:
     )
 
 
-async def _with_engine(running: Instance, numbers: Sequence[int]) -> Retried:
+async def _with_engine(running: Instance, numbers: Sequence[int]) -> RetriedLetters:
     """Record the letters of these numbers with an engine that was opened for it."""
     letters = running.ingest.dead_letters
     if letters is None:
-        return Retried(0, 0, 0, 0, tuple(numbers))
+        return RetriedLetters(0, 0, 0, 0, tuple(numbers))
     async with running:
         terms = _terms(running)
         return await retry(running.ingest, letters, lambda: terms, *chosen(letters.read(), numbers))
 
 
-def _through_server(url: str, numbers: Sequence[int]) -> Retried:
+def _through_server(url: str, numbers: Sequence[int]) -> RetriedLetters:
     """Have the server that has the folder open send them, as many at a time as it takes."""
-    done: list[Retried] = []
+    done: list[RetriedLetters] = []
     with server_client(url, ANSWER_S_MAX, _AGAIN) as client:
         for part in _parts(numbers):
             answer = client.post(_RETRY_PATH, json={"numbers": part})
             if not answer.is_success:
                 raise unavailable(answer, url, _AGAIN)
-            done.append(msgspec.json.decode(answer.content, type=Retried))
-    return Retried(
+            done.append(msgspec.json.decode(answer.content, type=RetriedLetters))
+    return RetriedLetters(
         sum(each.tried for each in done),
         sum(each.recorded for each in done),
         sum(each.duplicates for each in done),

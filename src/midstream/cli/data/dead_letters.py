@@ -16,7 +16,7 @@ from midstream.core.fault_groups import FaultGroups
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from midstream.events.dead_letters.dead_letters import DeadLetter
+    from midstream.core.answers.letters import DeadLetter
 
 app = typer.Typer(
     cls=GroupHelp,

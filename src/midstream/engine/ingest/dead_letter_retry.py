@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import msgspec
-
+from midstream.core.answers.letters import DeadLetter, RemovedLetters, RetriedLetters
 from midstream.core.errors import DiskFull, Fault, Invalid, NotFound, Overloaded, RequestInvalid
+from midstream.core.types import TimestampMs
 from midstream.engine.ingest.admitted_batch import ERASED_CAME, PAGE, RecordedBatch
 from midstream.engine.ingest.ingest_service import IngestService
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter
 from midstream.events.dead_letters.resending import event_of
 from midstream.events.wire import Accept
 
@@ -27,32 +27,6 @@ _CONFLICT = Fault(
     "Another id, if it is another event.",
     PAGE,
 )
-
-
-class Retried(msgspec.Struct, frozen=True):
-    """Results of a retry: tried = recorded + duplicates + refused."""
-
-    tried: int
-    recorded: int
-    """In the log now, and no letters any more; of an order, when at least one of its items is."""
-    duplicates: int
-    """In the log before, and no letters any more."""
-    refused: int
-    """Refused again, and kept with the reason of today, unless its user was erased."""
-    missing: tuple[int, ...] = ()
-    """Numbers under which there is no letter."""
-    last: int | None = None
-    """Highest number that was tried, None = none was: where to go on from."""
-
-
-class RemovedLetters(msgspec.Struct, frozen=True):
-    """Results of a removal."""
-
-    removed: int
-    missing: tuple[int, ...] = ()
-    """Numbers under which there was no letter."""
-    last: int | None = None
-    """Highest number of the request, None = it had none: where to go on from."""
 
 
 def chosen(letters: Sequence[DeadLetter], numbers: Sequence[int]) -> tuple[list[DeadLetter], tuple[int, ...]]:
@@ -70,7 +44,7 @@ async def retry(
     accept: Callable[[], Accept],
     wanted: Sequence[DeadLetter],
     missing: tuple[int, ...],
-) -> Retried:
+) -> RetriedLetters:
     """Send letters again, and remove recorded ones from the file.
 
     Never recorded twice within the time that ids are kept: an event with neither id nor time gets an id of its content
@@ -112,12 +86,12 @@ async def retry(
             if isinstance(failure, BaseException):
                 raise failure
     last = max((letter.number for letter in wanted), default=None)
-    return Retried(tried, counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
+    return RetriedLetters(tried, counts["recorded"], counts["duplicate"], counts["refused"], missing, last)
 
 
 async def retry_mended(
     ingest: IngestService, letters: DeadLetters, accept: Accept, letter: DeadLetter, mended: str
-) -> Retried:
+) -> RetriedLetters:
     """Send an event in place of a letter's own, and remove the letter once the event is durable.
 
     An event that is refused leaves the letter as it was. At most one event without an id of its own is recorded for a
@@ -156,7 +130,7 @@ async def retry_mended(
 
 async def _sent_mended(
     ingest: IngestService, letters: DeadLetters, accept: Accept, letter: DeadLetter, event: bytes
-) -> Retried:
+) -> RetriedLetters:
     """Send a mended event, and remove its letter; see ``retry_mended``."""
     retried = ingest.metrics.dead_letters_retried
     try:
@@ -172,7 +146,7 @@ async def _sent_mended(
     if letters.holds(letter.number):
         raise _STILL_THERE
     await _secured(letters)
-    return Retried(1, int(outcome == "recorded"), int(outcome == "duplicate"), 0, (), letter.number)
+    return RetriedLetters(1, int(outcome == "recorded"), int(outcome == "duplicate"), 0, (), letter.number)
 
 
 async def remove(ingest: IngestService, letters: DeadLetters, numbers: Sequence[int]) -> RemovedLetters:
@@ -254,6 +228,6 @@ def _removed_by(
         return ""
     # Of an order the items that were refused are letters of their own now.
     items = (each for each in rejected if each.fault.came != ERASED_CAME)
-    ingest.keep([dead_letter(letter.time_ms, each.fault, event, each.item) for each in items])
+    ingest.keep([dead_letter(TimestampMs(letter.time_ms), each.fault, event, each.item) for each in items])
     letters.remove(letter.number)
     return "recorded" if counts.recorded else "duplicate"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
+from midstream.core.answers.letters import DeadLetter
 from midstream.core.columns import has_any
 from midstream.core.errors import CommitTooSlow, Overloaded, RequestInvalid
 from midstream.core.types import EventBatch, LogPosition, TimestampMs
@@ -34,7 +35,7 @@ from midstream.engine.ingest.admitted_batch import (
 )
 from midstream.engine.ingest.input_guard import InputGuard
 from midstream.engine.types import Outcome, Recorded
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters, dead_letter, field_of
+from midstream.events.dead_letters.dead_letters import DeadLetters, dead_letter, field_of
 from midstream.events.json.decode import Decoded, Rejected, decode, parts_of
 from midstream.events.schema import concat
 from midstream.events.wire import Accept

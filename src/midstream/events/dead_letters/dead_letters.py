@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from midstream.core.answers.letters import DeadLetter
 from midstream.core.errors import Fault
 from midstream.core.types import TimestampMs
 from midstream.events.dead_letters.id_search import IdSearch
@@ -27,26 +28,6 @@ RAW_CHARACTERS_MAX = 256 << 10
 PIECE_BYTES = 64 << 10
 """Of letters that are looked through at once: 3 ms; 10 where the characters of an id stand in each of them."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
-
-
-class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One rejected event."""
-
-    time_ms: TimestampMs
-    reason: Fault
-    raw: str
-    """The event as it arrived; bytes that are no UTF-8 are written as backslash escapes."""
-    characters_cut: int = 0
-    """Number of characters cut off the end of ``raw`` to keep within ``RAW_CHARACTERS_MAX``."""
-    item: int = -1
-    """Index of the rejected item in the event's ``items``, since items are rejected separately; -1 = the whole
-    event."""
-    tries: int = 0
-    """Number of rejected retries."""
-    number: int = 0
-    """Rises by one from 1 with each letter, and stays; 0 = not kept yet."""
-    origin: Mapping[str, str] = {}
-    """Topic, partition, position and headers of the message that it came in; empty = it came in no message."""
 
 
 class _Line(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -9,7 +9,7 @@ the letter's: of one letter at most one event without an id of its own is record
 import msgspec
 import xxhash
 
-from midstream.events.dead_letters.dead_letters import DeadLetter
+from midstream.core.answers.letters import DeadLetter
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 _decode_event = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -6,18 +6,11 @@ from collections.abc import Sequence
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from midstream.core.answers.letters import DeadLetter, LetterPage, RetriedLetters
 from midstream.core.errors import Fault, RequestInvalid
-from midstream.engine.ingest.dead_letter_retry import (
-    RETRY_MAX,
-    Retried,
-    chosen,
-    missing_letter,
-    remove,
-    retry,
-    retry_mended,
-)
+from midstream.engine.ingest.dead_letter_retry import RETRY_MAX, chosen, missing_letter, remove, retry, retry_mended
 from midstream.engine.requests.schema import PAGE
-from midstream.events.dead_letters.dead_letters import DeadLetter, DeadLetters
+from midstream.events.dead_letters.dead_letters import DeadLetters
 from midstream.serving.access.audit_trail import name_target
 from midstream.serving.admin.route_io import available, json_response, posted
 from midstream.serving.events.ingest import Ingest
@@ -42,16 +35,17 @@ _LIST: Document = {
 }
 
 
-class LettersView(msgspec.Struct, frozen=True):
-    """A page of the letters, the newest first."""
+_EVENT: Document = {"type": "object", "description": "Sent in place of the event of one letter."}
 
-    letters: list[DeadLetter]
-    kept: int
-    """Letters in all."""
-    bytes_kept: int
-    """Size of their files, at most 32 MiB."""
-    next: int | None
-    """To be sent as ``after`` for the next page, None = this was the last."""
+
+def _body(event: Document | None = None) -> Document:
+    """Describe a body that names letters; ``event`` describes that of a retry."""
+    properties: Document = {
+        "numbers": {"type": "array", "items": {"type": "integer"}, "maxItems": RETRY_MAX},
+        "all": {"type": "boolean", "description": "Every letter, in parts."},
+        "after": {"type": "integer", "description": "With all: begin behind this number, last of the answer before."},
+    } | ({} if event is None else {"event": event})
+    return {"requestBody": json_body({"type": "object", "properties": properties, "additionalProperties": False})}
 
 
 class LettersBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +71,11 @@ _retry_body = msgspec.json.Decoder(RetryBody)
 def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     """Add the routes of dead letters; where none are kept there are none."""
 
-    @app.get(LETTERS_PATH, name="get dead letters", openapi_extra=plain_operation("A page of them.") | _LIST)
+    @app.get(
+        LETTERS_PATH,
+        name="get dead letters",
+        openapi_extra=plain_operation("A page of them.", answer="LetterPage") | _LIST,
+    )
     async def get_letters(request: Request) -> Response:
         """Rejected events that are kept, the newest first, each with its reason and how it began."""
         limit, after = _page_asked(request.scope)
@@ -87,8 +85,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     @app.post(
         f"{LETTERS_PATH}/retry",
         name="post dead letters retry",
-        openapi_extra=plain_operation("What became of them.", 404, 503, 507)
-        | {"requestBody": json_body({"type": "object"})},
+        openapi_extra=plain_operation("What became of them.", 404, 503, 507, answer="RetriedLetters") | _body(_EVENT),
     )
     async def post_retry(request: Request) -> Response:
         """Send letters again, on the terms of today."""
@@ -99,7 +96,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     @app.post(
         f"{LETTERS_PATH}/remove",
         name="post dead letters remove",
-        openapi_extra=plain_operation("They are removed.", 404, 507) | {"requestBody": json_body({"type": "object"})},
+        openapi_extra=plain_operation("They are removed.", 404, 507, answer="RemovedLetters") | _body(),
     )
     async def post_remove(request: Request) -> Response:
         """Remove letters for good; their events are not sent any more."""
@@ -112,7 +109,7 @@ def add_letter_routes(app: FastAPI, ingest: Ingest, limits: BodyLimits) -> None:
     @app.get(
         f"{LETTERS_PATH}/{{number}}",
         name="get dead letter",
-        openapi_extra=read_operation("letter", "number"),
+        openapi_extra=read_operation("letter", "number", "DeadLetter"),
     )
     async def get_letter(request: Request) -> Response:
         """One rejected event, whole."""
@@ -141,14 +138,14 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _NUMBER_DIGITS_MAX
 
 
-async def _page(kept: DeadLetters | None, limit: int, after: int | None) -> LettersView:
+async def _page(kept: DeadLetters | None, limit: int, after: int | None) -> LetterPage:
     """Return the newest letters, or the newest of those before a number."""
     if kept is None:
-        return LettersView([], 0, 0, None)
+        return LetterPage([], 0, 0, None)
     letters = [each for each in await _read(kept) if after is None or each.number < after]
     page = letters[: -limit - 1 : -1]
     more = page[-1].number if len(letters) > limit else None
-    return LettersView([shortened(each) for each in page], kept.counts.kept, kept.counts.bytes_kept, more)
+    return LetterPage([shortened(each) for each in page], kept.counts.kept, kept.counts.bytes_kept, more)
 
 
 def shortened(letter: DeadLetter) -> DeadLetter:
@@ -185,7 +182,7 @@ def _numbers_of(asked: LettersBody, letters: Sequence[DeadLetter]) -> Sequence[i
     return asked.numbers or [each.number for each in letters if each.number > asked.after][:RETRY_MAX]
 
 
-async def _retried(asked: RetryBody, ingest: Ingest) -> Retried:
+async def _retried(asked: RetryBody, ingest: Ingest) -> RetriedLetters:
     """Send the requested letters again, or raise ``RequestInvalid``."""
     kept = _kept(ingest)
     letters = await _read(kept)

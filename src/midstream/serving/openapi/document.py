@@ -12,6 +12,7 @@ from midstream.core.answers.details import ItemDetail, LoggedEvent, UserDetail
 from midstream.core.answers.events import BulkAnswer, EventsAnswer, RetractionAnswer
 from midstream.core.answers.explanations import Explained, JobView
 from midstream.core.answers.features import FeatureReadAnswer, PastFeaturesAnswer
+from midstream.core.answers.letters import DeadLetter, LetterPage, RemovedLetters, RetriedLetters
 from midstream.core.answers.lists import (
     AuditPage,
     EventPage,
@@ -250,9 +251,10 @@ def setting_operation() -> Document:
     }
 
 
-def plain_operation(text: str, *statuses: int, media: str = "application/json") -> Document:
-    """Describe a route without parameters."""
+def plain_operation(text: str, *statuses: int, media: str = "application/json", answer: str = "") -> Document:
+    """Describe a route without parameters; ``answer`` names its type."""
     schema: Document = {"type": "string"} if media.startswith("text/") else {"type": "object"}
+    schema = ref(answer) if answer else schema
     found = responses(text, schema, 400, 413, media=media)
     return {"responses": found | {str(status): {"description": "Not so; why."} for status in statuses}}
 
@@ -394,6 +396,10 @@ def _without_null(schema: Document) -> Document:
 
 _EXPERIMENTS = (ExperimentList, ExperimentView, HoldoutView, LiveReport)
 _KEYS = (KeyList, NewKey)
+_PLACEMENTS = (PlacementList, PlacementDetail, PreviewSlates)
+_READ = (FeatureReadAnswer, PastFeaturesAnswer)
+_JOBS = (Explained, JobView)
+_LETTERS = (DeadLetter, LetterPage, RetriedLetters, RemovedLetters)
 _DETAILS = (ItemDetail, UserDetail, LoggedEvent, ServedRecord)
 _PAGES_OF_LISTS = (AuditPage, ItemPage, UserPage, EventPage, RequestPage, UserRanking, ValueRanking)
 
@@ -409,21 +415,8 @@ def _encoded_schemas() -> bytes:
     """Return them as JSON, made once: making them takes 50 times as long as reading them."""
     asked = (RecommendationBody, RankBody, PageBody)
     hot = (*asked, BatchBody, Slate, Page, Batch, EventsAnswer, BulkAnswer, Problem, WireEvent)
-    types = (
-        *hot,
-        PlacementList,
-        PlacementDetail,
-        PreviewSlates,
-        FeatureReadAnswer,
-        PastFeaturesAnswer,
-        *_DETAILS,
-        Explained,
-        JobView,
-        *_KEYS,
-        *_EXPERIMENTS,
-        *_PAGES_OF_LISTS,
-        RetractionAnswer,
-    )
+    cold = (*_PLACEMENTS, *_READ, *_DETAILS, *_JOBS, *_KEYS, *_LETTERS, *_EXPERIMENTS, *_PAGES_OF_LISTS)
+    types = (*hot, *cold, RetractionAnswer)
     found: Document = msgspec.json.schema_components(types, schema_hook=_undescribed, ref_template=_REF)[1]
     for each in asked:
         found[each.__name__]["properties"]["events"] = _EVENTS
